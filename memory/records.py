@@ -257,6 +257,8 @@ class SkillScore:
     before: float  # 0..1, the live System 1
     after: float  # 0..1, the candidate
     headroom: float | None  # 0..1, what System 2 could add: 1 - before
+    won: int | None = None  # questions only the candidate agrees on; None: the pairs were not counted
+    lost: int | None = None  # questions only the live System 1 agrees on
 
 
 @dataclass(frozen=True, slots=True)
