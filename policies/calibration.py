@@ -1,0 +1,236 @@
+"""From signals to P(System 1 agrees with System 2): one calibrator per adapter version.
+
+A ridge logistic regression scores the signals; a map makes the score a probability (Platt under 500 audits,
+isotonic from there, fitted on cross-fitted scores); each skill then bends that probability by a slope and an
+intercept on the logit, pulled towards no change by a prior worth `shrinkage` audits, so that a small skill
+keeps the global fit. Rows weigh 1/propensity. A confidence does not survive a change of adapter (arXiv
+2504.02902: recalibrate every round), so a calibrator names the adapter it was fitted for.
+
+Before there are enough audits the confidence is unknown and the router decides without it. An owner may
+choose the prior instead: the model's own probability of the whole answer times a ceiling.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from json import dumps, loads
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from memory.errors import Damaged
+from memory.records import Outcome, Signals
+from memory.settings import Settings
+from policies.confidence import FEATURES, feature_matrix, feature_row, raw_confidence
+from policies.fitting import (
+    bends,
+    cross_fitted_scores,
+    fold_of,
+    isotonic_knots,
+    logit,
+    platt_line,
+    ridge_line,
+    sigmoid,
+)
+from policies.reliability import CalibrationReport, Floats, measure
+
+Method = Literal["unknown", "prior", "platt", "isotonic"]
+
+
+class CalibrationSettings(Settings):
+    """How confidence is calibrated."""
+
+    min_audits: int = Field(
+        100, ge=10, description="audited held-out answers below which a confidence stays unknown, answers"
+    )
+    isotonic_from: int = Field(
+        500, ge=50, description="audits from which the map is isotonic; Platt's sigmoid below, answers"
+    )
+    max_audits: int = Field(20_000, ge=100, description="newest audits that a fit reads, answers")
+    shrinkage: float = Field(
+        20.0,
+        gt=0.0,
+        description="audits' worth of belief that a skill behaves as all skills together, answers",
+    )
+    l2: float = Field(1.0, gt=0.0, description="ridge penalty on standardised signals")
+    folds: int = Field(5, ge=2, le=20, description="parts for cross-fitting")
+    before_fit: Literal["unknown", "prior"] = Field(
+        "unknown", description="confidence before there are enough audits: unknown, or the stated prior"
+    )
+    prior_ceiling: float = Field(
+        0.9, gt=0.0, le=1.0, description="prior confidence of an answer the model gives probability 1, 0..1"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrator:
+    """A fitted map from signals to P(agree). Plain numbers: storable as JSON, microseconds to apply."""
+
+    method: Method = "unknown"
+    adapter: str | None = None  # fitted for; None: the base
+    n: int = 0  # audits it was fitted on
+    ceiling: float = 0.9  # 0..1, of the prior
+    weights: tuple[float, ...] = ()  # per feature, in the feature's own unit
+    bias: float = 0.0
+    means: tuple[float, ...] = ()  # what an unknown feature counts as
+    needs_logprobs: bool = True  # no answer without log-probs was seen: such a confidence is unknown
+    knots: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())  # scores, probabilities; isotonic only
+    platt: tuple[float, float] = (1.0, 0.0)  # slope, intercept on the score
+    skills: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # slope, intercept on the logit
+
+    def predict(self, signals: Signals, skill: str) -> float | None:
+        """0..1, or None where the confidence is unknown; 0 for an answer that could not be parsed."""
+        if not signals.format_ok:
+            return 0.0
+        if self.method == "unknown" or (signals.logprob_sum is None and self.needs_logprobs):
+            return None
+        if self.method == "prior":
+            raw = raw_confidence(signals)
+            return None if raw is None else self.ceiling * raw
+        score = self.bias
+        for weight, value, mean in zip(self.weights, feature_row(signals), self.means, strict=True):
+            score += weight * (mean if value != value else value)  # NaN differs from itself
+        return self._for_skill(self.probability(score), skill)
+
+    def predict_many(self, signals: Sequence[Signals], skills: Sequence[str]) -> Floats:
+        """`predict` for each pair, shape (n,); NaN where unknown."""
+        return _nan([self.predict(row, skill) for row, skill in zip(signals, skills, strict=True)])
+
+    def probability(self, score: float) -> float:
+        """The map alone: 0..1 for a score on the logistic scale, before any skill's bend."""
+        if self.method == "platt":
+            return sigmoid(self.platt[0] * score + self.platt[1])
+        xs, ys = self.knots
+        right = bisect_right(xs, score)
+        if right == 0 or right == len(xs):
+            return ys[min(right, len(xs) - 1)]
+        share = (score - xs[right - 1]) / (xs[right] - xs[right - 1])
+        return ys[right - 1] + share * (ys[right] - ys[right - 1])
+
+    def _for_skill(self, probability: float, skill: str) -> float:
+        bend = self.skills.get(skill)
+        return probability if bend is None else sigmoid(bend[0] * logit(probability) + bend[1])
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads back exactly."""
+        return dumps({"features": FEATURES, **asdict(self)}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Calibrator:
+        """The stored calibrator. Raises Damaged where it was fitted on other features than today's."""
+        stored = loads(text)
+        if tuple(stored.pop("features", ())) != FEATURES:
+            raise Damaged(
+                "The stored calibration was fitted on other signals; run `secondnature calibration`."
+            )
+        pairs = {skill: (bend[0], bend[1]) for skill, bend in stored.pop("skills").items()}
+        for name in ("weights", "means", "platt"):
+            stored[name] = tuple(stored[name])
+        stored["knots"] = (tuple(stored["knots"][0]), tuple(stored["knots"][1]))
+        return cls(**stored, skills=pairs)
+
+
+def unfitted(settings: CalibrationSettings, adapter: str | None = None, n: int = 0) -> Calibrator:
+    """What a new adapter starts with: unknown, or the prior where the settings say so."""
+    return Calibrator(method=settings.before_fit, adapter=adapter, n=n, ceiling=settings.prior_ceiling)
+
+
+def usable(outcomes: Sequence[Outcome], limit: int) -> list[Outcome]:
+    """Rows that calibrate: System 2 was observed, and System 1 was not trained on the question.
+
+    Held-out questions, and everything the bare base answered (it was trained on nothing); the newest `limit`.
+    """
+    rows = [
+        row
+        for row in outcomes
+        if row.agrees is not None and row.propensity > 0 and (row.heldout or row.adapter is None)
+    ]
+    return sorted(rows, key=lambda row: row.asked_at)[-limit:]
+
+
+def fit(outcomes: Sequence[Outcome], settings: CalibrationSettings, adapter: str | None = None) -> Calibrator:
+    """A calibrator from one adapter's logged outcomes; `unfitted` under `settings.min_audits` usable rows."""
+    rows = usable(outcomes, settings.max_audits)
+    if len(rows) < settings.min_audits:
+        return unfitted(settings, adapter, len(rows))
+    return _fit(rows, settings, adapter)
+
+
+def cross_fitted_report(outcomes: Sequence[Outcome], settings: CalibrationSettings) -> CalibrationReport:
+    """How `fit` does on rows it did not see: each fold is predicted by a calibrator fitted on the others."""
+    rows = usable(outcomes, settings.max_audits)
+    return _measure(rows, lambda kept: _cross_predict(kept, settings))
+
+
+def report(outcomes: Sequence[Outcome], calibrator: Calibrator) -> CalibrationReport:
+    """How a calibrator does on audited outcomes that it was not fitted on."""
+    return _measure(outcomes, lambda rows: calibrator.predict_many(*_asked(rows)))
+
+
+def raw_report(outcomes: Sequence[Outcome]) -> CalibrationReport:
+    """The same figures for the model's own probability of its answer: the "before"."""
+    return _measure(outcomes, lambda rows: _nan([raw_confidence(row.signals) for row in rows]))
+
+
+def _fit(rows: Sequence[Outcome], settings: CalibrationSettings, adapter: str | None) -> Calibrator:
+    """Line, map and skill bends; the last two are fitted on scores of a line that did not see the row."""
+    parsed = [row for row in rows if row.signals.format_ok]
+    x = feature_matrix([row.signals for row in parsed])
+    y, weights = _labels(parsed)
+    fold = np.array([fold_of(row.episode_id, settings.folds) for row in parsed], dtype=np.intp)
+    line = ridge_line(x, y, weights, settings.l2)
+    scores = cross_fitted_scores(x, y, weights, fold, settings.l2)
+    method: Method = "isotonic" if len(parsed) >= settings.isotonic_from else "platt"
+    fitted = Calibrator(
+        method=method,
+        adapter=adapter,
+        n=len(rows),
+        ceiling=settings.prior_ceiling,
+        weights=line.weights,
+        bias=line.bias,
+        means=line.means,
+        needs_logprobs=all(row.signals.logprob_sum is not None for row in parsed),
+        knots=isotonic_knots(scores, y, weights) if method == "isotonic" else ((), ()),
+        platt=platt_line(scores, y, weights) if method == "platt" else (1.0, 0.0),
+    )
+    probabilities = np.array([fitted.probability(score) for score in scores])
+    skills = np.array([row.skill for row in parsed], dtype=np.str_)
+    return replace(fitted, skills=bends(probabilities, y, weights, skills, settings.shrinkage))
+
+
+def _cross_predict(rows: Sequence[Outcome], settings: CalibrationSettings) -> Floats:
+    """Held-out confidence per row, shape (n,)."""
+    fold = np.array([fold_of(row.episode_id, settings.folds) for row in rows], dtype=np.intp)
+    predicted = np.full(len(rows), math.nan)
+    for part in range(settings.folds):
+        others = [row for row, where in zip(rows, fold, strict=True) if where != part]
+        mine = [row for row, where in zip(rows, fold, strict=True) if where == part]
+        if mine and any(row.signals.format_ok for row in others):
+            predicted[fold == part] = _fit(others, settings, None).predict_many(*_asked(mine))
+    return predicted
+
+
+def _measure(
+    outcomes: Sequence[Outcome], predict: Callable[[Sequence[Outcome]], Floats]
+) -> CalibrationReport:
+    rows = [row for row in outcomes if row.agrees is not None and row.propensity > 0]
+    y, weights = _labels(rows)
+    return measure(predict(rows), y, weights, np.array([row.skill for row in rows], dtype=np.str_))
+
+
+def _asked(rows: Sequence[Outcome]) -> tuple[list[Signals], list[str]]:
+    return [row.signals for row in rows], [row.skill for row in rows]
+
+
+def _labels(rows: Sequence[Outcome]) -> tuple[Floats, Floats]:
+    """(1 where System 2 agreed, 1/propensity), each of shape (n,)."""
+    agrees = np.array([float(bool(row.agrees)) for row in rows], dtype=np.float64)
+    return agrees, np.array([1.0 / row.propensity for row in rows], dtype=np.float64)
+
+
+def _nan(values: Sequence[float | None]) -> Floats:
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
