@@ -25,7 +25,7 @@ _MARKER = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(
-    r"(?P<sign>[-+\u2212])?[$\u00a3\u20ac]?\s?(?P<sign2>[-\u2212])?"
+    r"(?P<sign>[-+\u2212])?(?:[$\u00a3\u20ac]\s?)?(?P<sign2>[-\u2212])?"
     r"(?P<value>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?P<exp>[eE][-+]?\d+)?"
     r"(?:\s+(?P<mixed>\d+/[1-9]\d*)|\s?/\s?(?P<over>[1-9]\d*))?"
 )

@@ -1,0 +1,60 @@
+"""System 2's single entry: think a question through by a method, vote, and say what was agreed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from agent.system2 import cot, direct, vote
+from agent.system2.problem import Problem
+from agent.system2.settings import System2Settings
+from agent.system2.think import Think
+from memory.errors import BadConfig
+from memory.records import AnswerType, Attempt, Deliberation, Verdict
+from policies import agree, answers
+
+METHODS: Mapping[str, vote.Method] = {
+    "direct": direct.attempts,
+    "cot": cot.attempts,
+}
+
+
+async def deliberate(problem: Problem, think: Think, settings: System2Settings) -> Deliberation:
+    """Answer by the skill's method and agreement rule.
+
+    `settings`: the service's; the skill's own options are put in here. Raises BadConfig for an unknown
+    method, TimedOut where the budget was spent before any attempt ended, and whatever the engine raises.
+    """
+    skill = problem.skill
+    method = METHODS.get(skill.method)
+    if method is None:
+        raise BadConfig(f"skill {skill.name}: no method {skill.method!r}; use one of {', '.join(METHODS)}.")
+    own = settings.for_skill(skill)
+    if skill.agreement.max_samples == 1:  # a vote of one: no chance wanted
+        own = own.model_copy(update={"temperature": 0.0})
+    attempts = await vote.attempts(method, problem, think, own)
+    verdict = agree.verdict(attempts, skill.agreement, problem.answer_type)
+    return Deliberation(
+        skill.method,
+        think.calls,
+        attempts,
+        verdict,
+        shown(problem, attempts, verdict),
+        think.tokens,
+        think.seconds,
+    )
+
+
+def shown(problem: Problem, attempts: tuple[Attempt, ...], verdict: Verdict) -> str:
+    """What a user reads: the winner as most of its attempts wrote it; the last attempt's text if nobody
+    won."""
+    if verdict.answer is None:
+        return attempts[-1].text if attempts else ""
+    if problem.answer_type is AnswerType.FREE_TEXT:
+        return verdict.answer
+    written = Counter(
+        answers.find(a.text, problem.answer_type, problem.skill.choices) or ""
+        for a in attempts
+        if a.answer == verdict.answer and a.perturbation is None
+    )
+    return written.most_common(1)[0][0] if written else verdict.answer

@@ -1,0 +1,97 @@
+"""One thought: inner calls on the frozen base model, each recorded, within a budget of tokens and seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from agent.engine.wire import Priority, Sampling
+from memory.errors import TimedOut
+from memory.records import Call, Completion, Message
+
+
+class Chat(Protocol):
+    """The one verb of an engine that thinking needs."""
+
+    async def chat(
+        self, model: str, messages: Sequence[Message], sampling: Sampling, *, priority: int = 0
+    ) -> tuple[Completion, ...]: ...
+
+
+class Think:
+    """Asks the model and writes down each call: its prompt, its samples, and the calls it was made from."""
+
+    def __init__(
+        self,
+        engine: Chat,
+        model: str,
+        *,
+        budget_tokens: int | None = None,
+        budget_s: float | None = None,
+        priority: int = Priority.SYSTEM2,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`model`: the base's name, never an adapter. Budgets: generated tokens, wall seconds; None: no
+        bound."""
+        self._engine, self._model, self._priority = engine, model, priority
+        self._budget_tokens, self._budget_s = budget_tokens, budget_s
+        self._clock, self._started = clock, clock()
+        self._calls: list[Call] = []
+        self._reserved = 0  # tokens promised to calls in flight
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Every call that has ended, in that order; a call's id is its index."""
+        return tuple(self._calls)
+
+    @property
+    def tokens(self) -> int:
+        """Generated tokens so far, over all samples."""
+        return sum(done.completion_tokens for call in self._calls for done in call.completions)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the thought began."""
+        return self._clock() - self._started
+
+    async def ask(
+        self,
+        stage: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        n: int = 1,
+        temperature: float = 0.0,
+        stop: tuple[str, ...] = (),
+        parents: tuple[int, ...] = (),
+    ) -> Call:
+        """`n` samples of one prompt. Raises TimedOut when a budget is spent, and what the engine raises."""
+        limit = self._affordable(max_tokens, n)
+        self._reserved += limit * n
+        try:
+            sampling = Sampling(temperature=temperature, max_tokens=limit, n=n, stop=stop)
+            async with asyncio.timeout(self._seconds_left()):
+                done = await self._engine.chat(self._model, messages, sampling, priority=self._priority)
+        except TimeoutError as error:
+            raise TimedOut(
+                f"System 2 ran out of its {self._budget_s:g} s; raise system2.budget_s."
+            ) from error
+        finally:
+            self._reserved -= limit * n
+        call = Call(len(self._calls), stage, tuple(parents), tuple(messages), done)
+        self._calls.append(call)
+        return call
+
+    def _affordable(self, max_tokens: int, n: int) -> int:
+        """Tokens per sample that the budget leaves, up to `max_tokens`."""
+        if self._budget_tokens is None:
+            return max_tokens
+        left = (self._budget_tokens - self.tokens - self._reserved) // n
+        if left < min(16, max_tokens):  # fewer would only cut answers off
+            raise TimedOut(f"System 2 spent its {self._budget_tokens} tokens; raise system2.budget_tokens.")
+        return min(max_tokens, left)
+
+    def _seconds_left(self) -> float | None:
+        return None if self._budget_s is None else max(0.0, self._budget_s - self.seconds)
