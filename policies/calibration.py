@@ -36,7 +36,7 @@ from policies.fitting import (
     ridge_line,
     sigmoid,
 )
-from policies.reliability import CalibrationReport, Floats, measure
+from policies.reliability import CalibrationReport, Floats, effective_n, measure
 
 Method = Literal["unknown", "prior", "platt", "isotonic"]
 
@@ -48,7 +48,9 @@ class CalibrationSettings(Settings):
         100, ge=10, description="audited held-out answers below which a confidence stays unknown, answers"
     )
     isotonic_from: int = Field(
-        500, ge=50, description="audits from which the map is isotonic; Platt's sigmoid below, answers"
+        500,
+        ge=50,
+        description="audits (effective number) from which the map is isotonic; Platt below, answers",
     )
     max_audits: int = Field(20_000, ge=100, description="newest audits that a fit reads, answers")
     shrinkage: float = Field(
@@ -184,7 +186,7 @@ def _fit(rows: Sequence[Outcome], settings: CalibrationSettings, adapter: str | 
     fold = np.array([fold_of(row.episode_id, settings.folds) for row in parsed], dtype=np.intp)
     line = ridge_line(x, y, weights, settings.l2)
     scores = cross_fitted_scores(x, y, weights, fold, settings.l2)
-    method: Method = "isotonic" if len(parsed) >= settings.isotonic_from else "platt"
+    method: Method = "isotonic" if effective_n(weights) >= settings.isotonic_from else "platt"
     fitted = Calibrator(
         method=method,
         adapter=adapter,

@@ -136,6 +136,6 @@ def _logistic(x: Floats, y: Floats, weights: Floats, l2: float) -> tuple[Floats,
 
     origin = np.zeros((2, x.shape[1]))
     worth = weights * (effective_n(weights) / weights.sum())
-    model = LogisticRegression(C=1.0 / l2, max_iter=1000)
+    model = LogisticRegression(C=1.0 / l2, solver="newton-cholesky", max_iter=100)
     model.fit(np.vstack([x, origin]), np.append(y, [0.0, 1.0]), sample_weight=np.append(worth, [1.0, 1.0]))
     return model.coef_[0].astype(np.float64), float(model.intercept_[0])
