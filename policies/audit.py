@@ -15,25 +15,25 @@ class AuditSettings(Settings):
     """Shares of accepted System 1 answers that System 2 checks in the background."""
 
     floor: float = Field(
-        0.02,
+        default=0.02,
         ge=0.0,
         le=1.0,
         description="share of all accepted answers audited; at 0 no threshold can be replayed or certified",
     )
     band: float = Field(
-        0.15, ge=0.0, le=1.0, description="share audited where the confidence is near the threshold"
+        default=0.15, ge=0.0, le=1.0, description="share audited where the confidence is near the threshold"
     )
     band_width: float = Field(
-        0.1,
+        default=0.1,
         ge=0.0,
         le=1.0,
         description="what is near: distance of confidence from threshold, each side, 0..1",
     )
     new_adapter: float = Field(
-        0.2, ge=0.0, le=1.0, description="share audited among a new adapter's first accepted answers"
+        default=0.2, ge=0.0, le=1.0, description="share audited among a new adapter's first accepted answers"
     )
     new_adapter_answers: int = Field(
-        200, ge=0, description="how many accepted answers count as a new adapter's first, answers"
+        default=200, ge=0, description="how many accepted answers count as a new adapter's first, answers"
     )
 
 

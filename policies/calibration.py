@@ -45,26 +45,32 @@ class CalibrationSettings(Settings):
     """How confidence is calibrated."""
 
     min_audits: int = Field(
-        100, ge=10, description="audited held-out answers below which a confidence stays unknown, answers"
+        default=100,
+        ge=10,
+        description="audited held-out answers below which a confidence stays unknown, answers",
     )
     isotonic_from: int = Field(
-        500,
+        default=500,
         ge=50,
         description="audits (effective number) from which the map is isotonic; Platt below, answers",
     )
-    max_audits: int = Field(20_000, ge=100, description="newest audits that a fit reads, answers")
+    max_audits: int = Field(default=20_000, ge=100, description="newest audits that a fit reads, answers")
     shrinkage: float = Field(
-        20.0,
+        default=20.0,
         gt=0.0,
         description="audits' worth of belief that a skill behaves as all skills together, answers",
     )
-    l2: float = Field(1.0, gt=0.0, description="ridge penalty on standardised signals")
-    folds: int = Field(5, ge=2, le=20, description="parts for cross-fitting")
+    l2: float = Field(default=1.0, gt=0.0, description="ridge penalty on standardised signals")
+    folds: int = Field(default=5, ge=2, le=20, description="parts for cross-fitting")
     before_fit: Literal["unknown", "prior"] = Field(
-        "unknown", description="confidence before there are enough audits: unknown, or the stated prior"
+        default="unknown",
+        description="confidence before there are enough audits: unknown, or the stated prior",
     )
     prior_ceiling: float = Field(
-        0.9, gt=0.0, le=1.0, description="prior confidence of an answer the model gives probability 1, 0..1"
+        default=0.9,
+        gt=0.0,
+        le=1.0,
+        description="prior confidence of an answer the model gives probability 1, 0..1",
     )
 
 

@@ -37,16 +37,16 @@ class Goal(Settings):
     """What a threshold is chosen for."""
 
     max_disagreement: float = Field(
-        0.05,
+        default=0.05,
         gt=0.0,
         lt=1.0,
         description="largest share of System 1's answers that System 2 may contradict, 0..1",
     )
     confidence: float = Field(
-        0.9, gt=0.5, lt=1.0, description="how sure to be that the share is not larger, 0..1"
+        default=0.9, gt=0.5, lt=1.0, description="how sure to be that the share is not larger, 0..1"
     )
     max_cost: float | None = Field(
-        None,
+        default=None,
         gt=0.0,
         description="tokens per answer over those of always System 2; set: the goal is this cost",
     )
@@ -55,14 +55,14 @@ class Goal(Settings):
 class CertifySettings(Settings):
     """How thresholds are certified."""
 
-    steps: int = Field(20, ge=1, le=200, description="thresholds tested, from strict to loose")
+    steps: int = Field(default=20, ge=1, le=200, description="thresholds tested, from strict to loose")
     start_allowed: int = Field(
-        3,
+        default=3,
         ge=0,
         description="disagreements the strictest threshold's audits forgive, where there are enough audits",
     )
     min_skill_audits: int = Field(
-        50,
+        default=50,
         ge=1,
         description="audits from which a skill is certified by itself, answers; fewer: the global threshold",
     )

@@ -18,14 +18,18 @@ class RouteSettings(Settings):
     """How an ask in auto mode is routed where the evidence is missing."""
 
     threshold: float | None = Field(
-        None,
+        default=None,
         ge=0.0,
         le=1.0,
         description="confidence from which System 1 answers until one is tuned or certified, 0..1",
     )
     unknown: Literal["system1", "system2"] = Field(
-        "system2",
+        default="system2",
         description="who answers in auto mode while the confidence is unknown or no threshold is set",
+    )
+    unskilled: Literal["auto", "system1", "system2"] = Field(
+        default="system1",
+        description="who answers in auto mode a question of no known skill; auto: as the confidence says",
     )
 
 
@@ -41,6 +45,7 @@ def route(
     why_not: str = "",
     deliberate: bool = False,
     red_listed: bool = False,
+    skilled: bool = True,
 ) -> RouteDecision:
     """Decide who answers one ask.
 
@@ -48,14 +53,14 @@ def route(
     `chance` is a uniform draw from [0, 1): an answer of System 1 is audited where it is below
     `audit_probability`. `why_not` says, as the end of a sentence, what System 2 cannot serve ("it names
     tools"). `deliberate`: the skill was found not to distil; `red_listed`: the operator keeps it from System
-    1.
+    1; `skilled`: the question belongs to a known skill.
 
     The decision's propensity is 1 where System 2 answers, 0 where it cannot serve, else `audit_probability`.
     A caller who names System 2 for what it cannot serve is answered by System 1 and told so in the reason.
     """
     limit = settings.threshold if threshold is None else threshold
     system, by_confidence, reason = _choose(
-        mode, confidence, limit, settings, system2_can, why_not, deliberate, red_listed
+        mode, confidence, limit, settings, system2_can, why_not, deliberate, red_listed, skilled
     )
     propensity = 1.0 if system is System.SYSTEM2 else audit_probability if system2_can else 0.0
     return RouteDecision(
@@ -77,6 +82,7 @@ def _choose(
     why_not: str,
     deliberate: bool,
     red_listed: bool,
+    skilled: bool,
 ) -> tuple[System, bool, str]:
     """(who, whether the confidence decided, why)."""
     if not system2_can:
@@ -90,6 +96,12 @@ def _choose(
         return System.SYSTEM2, False, "The skill is red-listed: System 1 may not answer it."
     if deliberate:
         return System.SYSTEM2, False, "The skill is deliberate: it did not become automatic."
+    if not skilled and settings.unskilled != "auto":
+        return (
+            System(settings.unskilled),
+            False,
+            f"No skill is known for it; {settings.unskilled} answers, as configured.",
+        )
     if confidence is None or limit is None:
         missing = "The confidence is unknown" if confidence is None else "No threshold is set"
         return System(settings.unknown), False, f"{missing}; {settings.unknown} answers, as configured."

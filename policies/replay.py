@@ -1,0 +1,284 @@
+"""What another threshold would have done, computed from the log.
+
+For every answer with a System 2 outcome both arms are known, so any threshold can be replayed, each row
+weighing 1/propensity. How many escalate is a plain count: confidences are logged for all. Disagreement among
+accepted answers is estimated doubly robustly, with p(agree) as control variate (prediction-powered inference,
+arXiv 2301.09633 and 2311.01453), self-normalised (Hajek):
+
+    D = mean(l m) + sum v (d - l m) / sum v,   v = observed / propensity, m = 1 - confidence, d =
+    1[disagrees],
+
+where l is chosen per threshold to make the variance small; l = 0 is plain self-normalised weighting. Its
+variance comes from the influence of each row, and the 95 % interval is Wilson's at the sample size which that
+variance is worth, never above Kish's: a normal interval around a few disagreements is far too short.
+
+Rows are put into bins between thresholds and the bins are summed; nothing is sorted, and a million rows take
+a fraction of a second. "Out of support" is said where the log cannot know: System 2 could not have been
+observed for some of the rows, or the audits are worth too few.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from memory.records import Outcome
+from memory.settings import Settings
+from policies.certify import Goal
+from policies.offpolicy import Columns, Estimate, Sums, disagreement, spent, sums_by_threshold
+from policies.reliability import Floats, wilson
+
+READ = ("confidence", "propensity", "agrees", "s1_tokens", "s2_tokens", "s1_seconds", "s2_seconds")
+
+
+class ReplaySettings(Settings):
+    """How the log is replayed."""
+
+    grid: int = Field(
+        default=101, ge=2, le=10_000, description="thresholds tried between 0 and 1 where none are named"
+    )
+    min_effective: float = Field(
+        default=20.0,
+        ge=1.0,
+        description="effective audits under which a threshold is out of support, answers",
+    )
+    max_unsupported: float = Field(
+        default=0.01,
+        ge=0.0,
+        le=1.0,
+        description="share of accepted answers that may lack any chance of an audit",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPoint:
+    """What one threshold would have done. Means are per answer, over all answers."""
+
+    threshold: float  # 0..1
+    escalated: float  # 0..1, share that System 2 would have answered
+    disagreement: (
+        float | None
+    )  # 0..1, among accepted answers; None: nothing accepted or nothing audited there
+    low: float  # 0..1, ends of the 95 % interval of the disagreement
+    high: float
+    plain: float | None  # 0..1, the same by self-normalised weighting alone, to compare
+    accepted: int  # answers
+    audits: int  # accepted answers with a known System 2 outcome
+    effective: float  # what those audits are worth (Kish)
+    tokens: float | None  # generated tokens per answer, background audits included
+    seconds: float | None  # wall seconds per answer, audits excluded (nobody waits for them)
+    cost: float | None  # tokens over those of always System 2; below 1 saves
+    out_of_support: str | None  # why the log cannot say; None: it can
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """The threshold that serves a goal best, or why there is none."""
+
+    threshold: float | None  # 0..1
+    point: ReplayPoint | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayCurve:
+    """All thresholds tried, from loose to strict."""
+
+    points: tuple[ReplayPoint, ...]
+    n: int  # answers replayed
+    audits: int  # of them with a known System 2 outcome
+    recommendation: Recommendation | None  # None: no goal was given
+
+
+def columns(outcomes: Sequence[Outcome]) -> dict[str, npt.NDArray[Any]]:
+    """Records as the arrays that `replay` reads."""
+    return {
+        "skill": np.array([row.skill for row in outcomes], dtype=np.str_),
+        "confidence": _floats([row.confidence for row in outcomes]),
+        "propensity": _floats([row.propensity for row in outcomes]),
+        "agrees": np.array(
+            [-1 if row.agrees is None else int(row.agrees) for row in outcomes], dtype=np.int8
+        ),
+        "s1_tokens": _floats([row.s1_tokens for row in outcomes]),
+        "s2_tokens": _floats([-1 if row.s2_tokens is None else row.s2_tokens for row in outcomes]),
+        "s1_seconds": _floats([row.s1_seconds for row in outcomes]),
+        "s2_seconds": _floats([row.s2_seconds for row in outcomes]),
+    }
+
+
+def replay(
+    columns: Columns,
+    thresholds: Sequence[float] | None = None,
+    goal: Goal | None = None,
+    settings: ReplaySettings | None = None,
+    *,
+    audit_share: float = 0.02,
+) -> ReplayCurve:
+    """Replay thresholds (0..1; an even grid where None) over one adapter's log, all skills together.
+
+    `columns` are arrays of one length n: confidence (0..1, NaN unknown), propensity (0..1), agrees (1, 0, -1
+    not observed), s1_tokens, s2_tokens (-1 unknown), s1_seconds, s2_seconds (NaN unknown), as `columns` makes
+    them of records and the store of its rows. `audit_share` is the share of accepted answers that would be
+    audited, for the tokens. The recommendation is an estimate; `policies.certify` is what promises.
+    """
+    settings = settings or ReplaySettings()
+    grid = (
+        np.linspace(0.0, 1.0, settings.grid) if thresholds is None else np.unique(np.array(thresholds, float))
+    )
+    points = _points(grid, sums_by_threshold(columns, grid), settings, audit_share)
+    audits = int(np.count_nonzero(np.asarray(columns["agrees"]) >= 0))
+    return ReplayCurve(
+        points, len(columns["confidence"]), audits, None if goal is None else recommend(points, goal)
+    )
+
+
+def replay_skills(
+    columns: Columns,
+    thresholds: Sequence[float] | None = None,
+    goal: Goal | None = None,
+    settings: ReplaySettings | None = None,
+    *,
+    audit_share: float = 0.02,
+) -> dict[str, ReplayCurve]:
+    """`replay` for each skill; `columns` also holds skill: names, or codes into an array `names`."""
+    skill, names = np.asarray(columns["skill"]), columns.get("names")
+    order = np.argsort(skill, kind="stable")
+    values, starts = np.unique(skill[order], return_index=True)
+    curves = {}
+    for value, rows in zip(values, np.split(order, starts[1:]), strict=True):
+        part = {name: np.asarray(columns[name])[rows] for name in READ}
+        curve = replay(part, thresholds, goal, settings, audit_share=audit_share)
+        curves[str(value if names is None else names[value])] = curve
+    return curves
+
+
+def recommend(points: Sequence[ReplayPoint], goal: Goal) -> Recommendation:
+    """The loosest supported threshold within the goal's disagreement, or the safest within its cost."""
+    supported = [p for p in points if p.out_of_support is None and p.disagreement is not None]
+    if not supported:
+        return Recommendation(None, None, "The log supports no threshold yet: too few audits.")
+    return _by_disagreement(supported, goal) if goal.max_cost is None else _by_cost(supported, goal.max_cost)
+
+
+def _by_disagreement(supported: Sequence[ReplayPoint], goal: Goal) -> Recommendation:
+    z = NormalDist().inv_cdf(goal.confidence)
+    best: ReplayPoint | None = None
+    for point in sorted(supported, key=lambda p: -p.threshold):
+        if wilson(point.disagreement or 0.0, point.effective, z)[1] > goal.max_disagreement:
+            break
+        best = point
+    if best is None:
+        strict = max(supported, key=lambda p: p.threshold)
+        why = f"Even at {strict.threshold:.2f} disagreement may be {strict.high:.1%}: nothing meets the goal."
+        return Recommendation(None, None, why)
+    why = (
+        f"At {best.threshold:.2f} System 1 answers {1 - best.escalated:.0%} and System 2 would contradict "
+        f"an estimated {best.disagreement:.1%} of that, within {goal.max_disagreement:.1%} "
+        f"at confidence {goal.confidence:.0%}."
+    )
+    return Recommendation(best.threshold, best, why)
+
+
+def _by_cost(supported: Sequence[ReplayPoint], max_cost: float) -> Recommendation:
+    priced = [p for p in supported if p.cost is not None]
+    within = [p for p in priced if p.cost is not None and p.cost <= max_cost]
+    if not within:
+        cheapest = min((p.cost for p in priced if p.cost is not None), default=None)
+        found = "no cost is known" if cheapest is None else f"the cheapest costs {cheapest:.2f}"
+        return Recommendation(None, None, f"No supported threshold costs at most {max_cost:.2f}: {found}.")
+    best = min(within, key=lambda p: (p.disagreement, -p.threshold))
+    why = f"At {best.threshold:.2f} an answer costs {best.cost:.2f} of always System 2, and an estimated "
+    why += (
+        f"{best.disagreement:.1%} of System 1's answers disagree: the least within a cost of {max_cost:.2f}."
+    )
+    return Recommendation(best.threshold, best, why)
+
+
+def _points(
+    grid: Floats, sums: Sums, settings: ReplaySettings, audit_share: float
+) -> tuple[ReplayPoint, ...]:
+    found = disagreement(sums)
+    tokens = _per_answer(sums, "tokens", audit_share)
+    seconds = _per_answer(sums, "seconds", 0.0)
+    always = spent(sums, "tokens")[2]
+    return tuple(
+        _point(float(grid[i]), i, sums, found, settings, float(tokens[i]), float(seconds[i]), always)
+        for i in range(len(grid))
+    )
+
+
+def _per_answer(sums: Sums, what: str, audit_share: float) -> Floats:
+    """Mean spend per answer, shape (thresholds,): the draft always, System 2 where escalated or audited."""
+    n = max(1.0, sums.total["n"])
+    accepted = sums.accepted["n"] / n
+    escalating, auditing, _ = spent(sums, what)
+    drafts = sums.total[f"s1_{what}"] / n
+    escalated = np.where(accepted < 1.0, (1.0 - accepted) * escalating, 0.0)
+    audited = np.where(accepted * audit_share > 0.0, accepted * audit_share * auditing, 0.0)
+    whole: Floats = drafts + escalated + audited
+    return whole
+
+
+def _point(
+    threshold: float,
+    i: int,
+    sums: Sums,
+    found: Estimate,
+    settings: ReplaySettings,
+    tokens: float,
+    seconds: float,
+    always: float,
+) -> ReplayPoint:
+    accepted, unsupported = float(sums.accepted["n"][i]), float(sums.accepted["unsupported"][i])
+    share, worth = float(found.robust[i]), _worth(found, i)
+    low, high = wilson(share, worth) if worth > 0 else (0.0, 1.0)
+    return ReplayPoint(
+        threshold=threshold,
+        escalated=1.0 - accepted / max(1.0, sums.total["n"]),
+        disagreement=_known(share),
+        low=low,
+        high=high,
+        plain=_known(float(found.plain[i])),
+        accepted=int(accepted),
+        audits=int(sums.accepted["audits"][i]),
+        effective=worth,
+        tokens=_known(tokens),
+        seconds=_known(seconds),
+        cost=_known(tokens / always) if always > 0 else None,
+        out_of_support=_unsupported(accepted, unsupported, worth, settings),
+    )
+
+
+def _worth(found: Estimate, i: int) -> float:
+    """Audits that a binomial share of this variance would take; at most Kish's number."""
+    share, variance, kish = float(found.robust[i]), float(found.variance[i]), float(found.kish[i])
+    if variance <= 0.0 or not 0.0 < share < 1.0:
+        return kish
+    return min(kish, share * (1.0 - share) / variance)
+
+
+def _unsupported(accepted: float, unsupported: float, worth: float, settings: ReplaySettings) -> str | None:
+    if accepted == 0:
+        return None
+    if unsupported / accepted > settings.max_unsupported:
+        return (
+            f"System 2 could not have been observed for {unsupported / accepted:.0%} of the accepted answers."
+        )
+    if worth < settings.min_effective:
+        return f"The audits there are worth {worth:.0f}; {settings.min_effective:.0f} are needed."
+    return None
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _floats(values: Sequence[float | None]) -> Floats:
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
