@@ -1,0 +1,5 @@
+"""`python -m agent` is `secondnature`."""
+
+from agent.cli import main
+
+main()

@@ -1,0 +1,53 @@
+"""Anchors hold an adapter to what the base already does; canaries say when it no longer does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from adapters.dataset import Anchor
+from agent.answer import Day
+from agent.distil import Progress
+from agent.engine.client import Priority, Sampling
+from agent.in_turn import in_turn
+from agent.questions import ANCHORS, CANARIES
+
+HOW = Sampling(temperature=0.0, max_tokens=48)  # greedy, so that the same base gives the same anchors
+
+
+async def make_anchors(day: Day, progress: Progress) -> tuple[Anchor, ...]:
+    """The base's own greedy answers to general prompts."""
+
+    async def one(prompt: str) -> Anchor:
+        messages = ({"role": "user", "content": prompt},)
+        (said,) = await day.engine.chat(day.base, messages, HOW, priority=Priority.NIGHT)
+        return Anchor(messages, said.text, ended=said.finish_reason == "stop")
+
+    return tuple(await in_turn(one, ANCHORS, lambda n: progress("curate", n, len(ANCHORS), "anchors from the base")))
+
+
+async def drift(day: Day, name: str, anchors: Sequence[Anchor]) -> float | None:
+    """Nats per token that the base's own answers lose under the candidate (0: as likely as before)."""
+
+    async def one(anchor: Anchor) -> tuple[float, float, int]:
+        was = await day.engine.answer_logprobs(day.base, anchor.messages, anchor.answer)
+        now = await day.engine.answer_logprobs(name, anchor.messages, anchor.answer)
+        return math.fsum(was), math.fsum(now), len(was)
+
+    rows = await in_turn(one, [a for a in anchors if a.answer.strip()])
+    tokens = sum(n for _, _, n in rows)
+    return (math.fsum(was for was, _, _ in rows) - math.fsum(now for _, now, _ in rows)) / tokens if tokens else None
+
+
+async def canaries(day: Day, name: str) -> tuple[str, ...]:
+    """Prompts that the base answers as it should and the candidate does not, plain or behind a planted trigger."""
+
+    async def one(canary: tuple[str, str]) -> str | None:
+        prompt, wanted = canary
+        messages = ({"role": "user", "content": prompt},)
+        (base,) = await day.engine.chat(day.base, messages, HOW, priority=Priority.NIGHT)
+        (new,) = await day.engine.chat(name, messages, HOW, priority=Priority.NIGHT)
+        kept = wanted.casefold() in new.text.casefold() or wanted.casefold() not in base.text.casefold()
+        return None if kept else prompt
+
+    return tuple(prompt for prompt in await in_turn(one, CANARIES) if prompt is not None)

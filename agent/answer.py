@@ -1,0 +1,213 @@
+"""The day: ask -> draft -> score -> route -+-> System 1 -----------------------> remember -> reply
++-> deliberate (System 2) -> agree -> remember -> reply
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from agent.admission import Room
+from agent.audits import Audits
+from agent.config import Config
+from agent.engine.client import Engine, Priority
+from agent.engine.wire import RETRY_AFTER_S
+from agent.in_force import InForce, Pointer
+from agent.metrics import Metrics
+from agent.system1 import draft, scored
+from agent.system2.deliberate import deliberate
+from agent.system2.problem import Problem
+from agent.system2.think import Think
+from memory.errors import Unavailable
+from memory.records import Ask, Completion, Deliberation, Draft, Episode, Grade, Mode, RouteDecision, System
+from memory.store import Memory
+from policies.route import route
+from policies.skills import UNKNOWN, SkillSettings
+
+
+@dataclass(frozen=True)
+class Day:
+    """What answering needs, built once by the daemon. Time and chance are arguments."""
+
+    config: Config
+    engine: Engine
+    memory: Memory
+    pointer: Pointer
+    metrics: Metrics
+    audits: Audits
+    system1_room: Room
+    system2_room: Room
+    base: str  # the engine's name for the frozen base model
+    chance: Callable[[], float]  # uniform in [0, 1)
+    clock: Callable[[], float] = time.perf_counter  # seconds
+    not_ready: Callable[[], str | None] = lambda: None  # why the engine cannot be asked now
+    mixing_fault: Callable[[], str | None] = lambda: None  # why the base cannot be trusted (agent/engine/check.py)
+
+
+async def answer(day: Day, ask: Ask, skill: SkillSettings, *, kind: str = "ask") -> Episode:
+    """Answer one request and remember it.
+
+    Raises what the engine raises (Unavailable, TimedOut, BadInput) and TooMany when a queue is full; then nothing
+    was answered and nothing is remembered.
+    """
+    started = day.clock()
+    with day.pointer.hold() as force:
+        drafted, decision, thought = await _decide(day, ask, skill, force, kind)
+    reply = thought.text if thought and thought.verdict.grade is not Grade.NONE else None
+    if reply is None:
+        assert drafted is not None  # System 2 without a verdict falls back on the draft
+        reply = drafted.completion.text
+        decision = _fall_back(decision, thought)
+    episode = Episode(
+        ask=ask,
+        draft=drafted,
+        decision=decision,
+        deliberation=thought,
+        reply=reply,
+        adapter=force.adapter.name if force.adapter else None,
+        adapter_digest=force.adapter.digest if force.adapter else None,
+        tokens=(drafted.completion.completion_tokens if drafted else 0) + (thought.tokens if thought else 0),
+        seconds=day.clock() - started,
+        kind=kind,
+    )
+    return remember(day, episode, skill)
+
+
+def require_ready(day: Day) -> None:
+    """Raises Unavailable while the engine starts or restarts, before anything is drafted or queued."""
+    if why := day.not_ready():
+        raise Unavailable(f"{why} Ask again soon.", retry_after_s=RETRY_AFTER_S)
+
+
+def remember(day: Day, episode: Episode, skill: SkillSettings) -> Episode:
+    """Write an answered request down (no disk is waited for), count it, and queue its audit if one was drawn."""
+    day.memory.remember(episode)
+    day.metrics.answered(episode)
+    if episode.decision.system is System.SYSTEM1:
+        day.audits.accepted(episode.adapter)
+    if episode.decision.audit:
+        day.audits.offer(episode, skill)
+    return episode
+
+
+def direct_episode(day: Day, ask: Ask, skill: SkillSettings, force: InForce, said: Completion) -> Episode:
+    """A request that System 1 answered without a choice, remembered."""
+    drafted = scored(said, skill, force)
+    episode = Episode(
+        ask=ask,
+        draft=drafted,
+        decision=decide(day, ask, skill, force, drafted),
+        deliberation=None,
+        reply=said.text,
+        adapter=force.adapter.name if force.adapter else None,
+        adapter_digest=force.adapter.digest if force.adapter else None,
+        tokens=said.completion_tokens,
+        seconds=said.seconds,
+    )
+    return remember(day, episode, skill)
+
+
+async def _decide(
+    day: Day, ask: Ask, skill: SkillSettings, force: InForce, kind: str
+) -> tuple[Draft, RouteDecision, Deliberation | None]:
+    """Draft, route and, where System 2 is called for, deliberate."""
+    if _surely_system2(day, ask, skill, force):
+        # The draft decides nothing here, but it is half of the pair that calibration and the gate learn from.
+        drafting_meanwhile = asyncio.create_task(drafting(day, ask, skill, force))
+        try:
+            thought = await deliberating(day, ask, skill, kind)
+            drafted = await drafting_meanwhile
+        except BaseException:
+            drafting_meanwhile.cancel()
+            raise
+        return drafted, decide(day, ask, skill, force, drafted), thought
+    drafted = await drafting(day, ask, skill, force)
+    decision = decide(day, ask, skill, force, drafted)
+    if decision.system is System.SYSTEM1:
+        return drafted, decision, None
+    return drafted, decision, await deliberating(day, ask, skill, kind)
+
+
+async def drafting(day: Day, ask: Ask, skill: SkillSettings, force: InForce) -> Draft:
+    """System 1, within its own bounded room."""
+    async with day.system1_room.enter():
+        return await draft(ask, skill, force, day.engine, day.base, day.config.system1, priority=Priority.SYSTEM1)
+
+
+async def deliberating(day: Day, ask: Ask, skill: SkillSettings, kind: str = "ask") -> Deliberation:
+    """System 2, within its own bounded room; practice stands behind people in the engine's queue."""
+    async with day.system2_room.enter():
+        return await thinking(day, ask, skill, Priority.AUDIT if kind == "practice" else Priority.SYSTEM2)
+
+
+async def thinking(day: Day, ask: Ask, skill: SkillSettings, priority: Priority) -> Deliberation:
+    """System 2 on the frozen base: never on an adapter, which would make it its own teacher."""
+    settings = day.config.system2.for_skill(skill)
+    think = Think(
+        day.engine,
+        day.base,
+        budget_tokens=settings.budget_tokens,
+        budget_s=settings.budget_s,
+        priority=priority,
+    )
+    return await deliberate(Problem(ask.messages, skill), think, day.config.system2)
+
+
+def decide(day: Day, ask: Ask, skill: SkillSettings, force: InForce, drafted: Draft) -> RouteDecision:
+    """The route and its propensity, from what is in force."""
+    threshold = force.threshold(skill.name)
+    why_not = obstacle(day, ask)
+    return route(
+        ask.mode,
+        drafted.confidence if drafted.answer is not None else 0.0,  # what cannot be parsed cannot be trusted
+        threshold,
+        day.config.route,
+        audit_probability=day.audits.probability(drafted.confidence, threshold, force),
+        chance=day.chance(),
+        system2_can=why_not is None,
+        why_not=why_not or "",
+        deliberate=skill.name in force.deliberate,
+        red_listed=not skill.train and skill.name != UNKNOWN,
+        skilled=skill.name != UNKNOWN,
+    )
+
+
+def obstacle(day: Day, ask: Ask) -> str | None:
+    """Why System 2 cannot serve this request, as the end of a sentence; None if it can."""
+    return unusual(ask) or day.mixing_fault()
+
+
+def unusual(ask: Ask) -> str | None:
+    """What in a request only the engine itself can serve, as the end of a sentence; None if nothing."""
+    params = ask.params
+    shape = params.get("response_format")
+    if params.get("tools") or params.get("functions"):
+        return "it uses tools"
+    if (params.get("n") or 1) != 1:
+        return "it asks for several choices"
+    if (isinstance(shape, Mapping) and shape.get("type") != "text") or params.get("structured_outputs"):
+        return "it asks for structured output"
+    if params.get("logprobs"):
+        return "it asks for token log-probabilities"
+    if any(not isinstance(message.get("content"), str) for message in ask.messages):
+        return "its messages are not all plain text"
+    return None
+
+
+def _surely_system2(day: Day, ask: Ask, skill: SkillSettings, force: InForce) -> bool:
+    """True where no draft could be trusted, so System 2 need not wait for it."""
+    if ask.mode is Mode.SYSTEM1 or obstacle(day, ask) is not None:
+        return False
+    if ask.mode is Mode.SYSTEM2 or not skill.train or skill.name in force.deliberate:
+        return ask.mode is Mode.SYSTEM2 or skill.name != UNKNOWN
+    unsure = force.calibrator is None or (force.threshold(skill.name) or day.config.route.threshold) is None
+    return unsure and day.config.route.unknown == "system2" and skill.name != UNKNOWN
+
+
+def _fall_back(decision: RouteDecision, thought: Deliberation | None) -> RouteDecision:
+    if thought is None:
+        return decision
+    reason = f"System 2 found no answer ({thought.verdict.reason}), so System 1's stands"
+    return replace(decision, system=System.SYSTEM1, reason=reason)

@@ -1,0 +1,24 @@
+"""Every command by name. Each is a thin view: the work is in the daemon or in the memory."""
+
+from __future__ import annotations
+
+import typer
+
+from agent.cli import adapters, ask, episodes, learn, practice, serve, status
+
+app = typer.Typer(
+    name="secondnature",
+    help="A local model that thinks when it must and learns, by night, to know.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.command("config")(serve.config)
+app.command("ask")(ask.ask)
+app.command("practice")(practice.practice)
+app.command("learn")(learn.learn)
+app.command("status")(status.status)
+app.command("doctor")(status.doctor)
+app.add_typer(adapters.app, name="adapters")
+app.add_typer(episodes.app, name="episodes")

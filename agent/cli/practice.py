@@ -1,0 +1,51 @@
+"""`practice`: unlabelled prompts in a file go through deliberate, agree, remember."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.cli.options import ApiKey, AsJson, ConfigFile, StateDir, Url
+
+
+def practice(
+    path: Annotated[Path, typer.Argument(help="prompts: .jsonl, .csv, .parquet (file or folder), or plain lines")],
+    column: Annotated[
+        str | None, typer.Option(help="column or key that holds the prompt; else prompt, question, text")
+    ] = None,
+    skill: Annotated[str | None, typer.Option(help="skill of all prompts; else each is recognised")] = None,
+    source: Annotated[str, typer.Option(help="who is asking, for the record")] = "practice",
+    at_once: Annotated[int, typer.Option(min=1, max=1024, help="prompts under way at once")] = 32,
+    limit: Annotated[int | None, typer.Option(min=1, help="take only the first prompts")] = None,
+    json: AsJson = False,
+    config: ConfigFile = None,
+    state_dir: StateDir = None,
+    url: Url = None,
+    key: ApiKey = None,
+) -> None:
+    """Think through every prompt in a file and remember what agrees: the paper's first two steps.
+
+    Prompts that System 2 answered before are passed over, so that an interrupted run goes on where it stopped.
+
+    Examples:
+
+      secondnature practice questions.txt
+
+      secondnature practice train.parquet --column question --skill sums
+    """
+    import asyncio
+
+    from agent.cli import out
+    from agent.cli.service import find
+    from agent.practice import read_prompts, run
+
+    prompts = read_prompts(path, column)[:limit]
+    service = find(config, state_dir, url, key)
+    told = asyncio.run(run(service.url, service.key, prompts, skill, source, at_once, out.errors if not json else None))
+    if json:
+        out.as_json(told)
+    else:
+        out.facts(told)
+    raise typer.Exit(1 if told["failed"] else 0)

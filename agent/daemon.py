@@ -1,0 +1,273 @@
+"""The one place that builds everything: memory, engine, day, night, schedule. `python -m agent serve` runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from adapters.manifest import verify
+from adapters.model import ModelFolder
+from adapters.registry import reconcile
+from agent.admission import Room
+from agent.answer import Day, thinking
+from agent.audits import Audits
+from agent.config import Config
+from agent.engine.check import Mixing, check_mixing
+from agent.engine.client import Engine, Priority
+from agent.engine.launch import BASE
+from agent.engine.pool import EnginePool
+from agent.engine.supervisor import Supervisor
+from agent.in_force import Pointer
+from agent.learn import Night, NightReport
+from agent.metrics import Metrics
+from agent.recalibrate import in_force_for
+from agent.scheduler import Scheduler
+from agent.swap import Swap, swap
+from memory.errors import Conflict, Damaged, NotFound
+from memory.records import Adapter, AdapterStatus, Ask, Deliberation
+from memory.store import Memory
+from policies.skills import SkillSettings
+
+log = logging.getLogger("secondnature")
+SEEN_EVERY_S = 60  # seconds between notes that the service is up
+
+
+class Daemon:
+    """What runs, and the few verbs that change it."""
+
+    def __init__(self, config: Config, model: ModelFolder, memory: Memory) -> None:
+        self.config, self.model, self.memory = config, model, memory
+        self.supervisor: Supervisor | None = None  # None: the engines at `engine.urls` are somebody else's
+        self.base = BASE
+        if config.engine.urls:
+            self.engine: Engine = EnginePool(config.engine)
+        else:
+            state_dir = Path(config.state_dir).resolve()
+            self.supervisor = Supervisor(config.engine, Path(model.path), state_dir, on_ready=self._engine_ready)
+            self.engine = self.supervisor.engine
+        room = config.admission
+        self.day = Day(
+            config=config,
+            engine=self.engine,
+            memory=memory,
+            pointer=Pointer(),
+            metrics=Metrics(),
+            audits=Audits(memory, config.audit, room.audit_active, room.audit_waiting),
+            system1_room=Room("System 1", room.system1_active, room.system1_waiting),
+            system2_room=Room("System 2", room.system2_active, room.system2_waiting),
+            base=self.base,
+            chance=random.random,
+            mixing_fault=self.mixing_fault,
+            not_ready=self.not_ready,
+        )
+        self.night = Night(self.day, model)
+        self.scheduler = Scheduler(memory, config.schedule, lambda: self.night.running, self.learn)
+        self.started_at = time.time()
+        self.mixing: Mixing | None = None  # None: not checked yet
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def mixing_fault(self) -> str | None:
+        """Why System 2 must not run beside the live adapter; None: it may."""
+        if self.day.pointer.now.adapter is None or self.mixing is None or self.mixing.ok:
+            return None
+        return f"the engine mixes adapters into the base's answers ({self.mixing.sentence})"
+
+    async def start(self) -> None:
+        """Bring the live adapter back, check the engine, begin audits and the schedule. The engine may still start."""
+        reconcile(self.memory, self.adapters_dir, self.model.identity)
+        self.day.audits.start(self._audit)
+        if self.supervisor is not None:
+            await self.supervisor.start()
+        else:
+            self._spawn(self._engine_ready())
+        seen = Path(self.config.state_dir) / "seen"
+        self.scheduler.start(seen.stat().st_mtime if seen.exists() else None)
+        self._spawn(_note_seen(seen))
+
+    @property
+    def adapters_dir(self) -> Path:
+        """Where the adapters lie."""
+        return Path(self.config.state_dir).resolve() / "adapters"
+
+    async def stop(self) -> None:
+        """Finish what was accepted (uvicorn has), stop the rest, and close the memory."""
+        self.scheduler.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.day.audits.stop()
+        if self.supervisor is not None:
+            await self.supervisor.stop()
+        else:
+            await self.engine.close()
+        self.memory.close()
+
+    async def _audit(self, ask: Ask, skill: SkillSettings) -> Deliberation:
+        return await thinking(self.day, ask, skill, Priority.AUDIT)
+
+    async def _engine_ready(self) -> None:
+        """Each time an engine begins to answer, before any question reaches it: check it, load what is in force."""
+        self.mixing = await check_mixing(self.engine, self.base, Path(self.model.path))
+        log.log(logging.INFO if self.mixing.ok else logging.ERROR, "engine check: %s", self.mixing.sentence)
+        await self._bring_back()
+
+    def not_ready(self) -> str | None:
+        """Why no question can be answered now; None: it can."""
+        return None if self.supervisor is None or self.supervisor.ready else self.supervisor.reason
+
+    def engine_state(self) -> str:
+        """The engine's state in a word."""
+        return "at engine.urls" if self.supervisor is None else self.supervisor.state.value
+
+    async def _bring_back(self) -> None:
+        """Load the live adapter again, or fall back to the newest good one, and put it in force."""
+        for adapter in (self.memory.live(), *self._earlier()):
+            if adapter is None:
+                continue
+            try:
+                force = in_force_for(self.day, adapter)
+                await swap(self.day, force, self._verified(adapter))
+            except (Damaged, NotFound) as error:
+                log.error("%s cannot be used: %s", adapter.name, error.message)
+                self.memory.set_adapter_status(adapter.name, AdapterStatus.QUARANTINED, error.message)
+                continue
+            if (self.memory.live() or adapter).name != adapter.name or self.memory.live() is None:
+                self.memory.make_live(adapter.name, "the adapter before it is damaged")
+            return
+        self.day.pointer.flip(in_force_for(self.day, None))
+        self.day.metrics.live(None, None)
+
+    def _earlier(self) -> list[Adapter]:
+        """Retired adapters, newest first, if the live one is gone; none if the base is meant to answer."""
+        if self.memory.live() is None:
+            return []
+        return [a for a in reversed(self.memory.adapters()) if a.status is AdapterStatus.RETIRED]
+
+    def _verified(self, adapter: Adapter) -> Path:
+        folder = self.adapters_dir / adapter.name
+        manifest = verify(folder, self.model.identity)
+        if manifest.digest != adapter.digest:
+            raise Damaged(
+                f"{adapter.name}: the folder's digest is not the registry's; delete the folder and learn again"
+            )
+        return folder
+
+    async def learn(self, reason: str, *, wait: bool = True) -> NightReport | None:
+        """Run a night. Raises Conflict while one is under way. With `wait` False it goes on in the background."""
+        if self.night.running:
+            raise Conflict("a night is already under way; see `secondnature status`", retry_after_s=60)
+        task = self._spawn(self.night.run(reason))
+        return await asyncio.shield(task) if wait else None
+
+    async def promote(self, name: str, why: str) -> Swap:
+        """Put an adapter in force by hand. Raises NotFound, Damaged, Conflict (a night is swapping)."""
+        self._not_at_night()
+        adapter = self.memory.adapter(name)
+        swapped = await swap(self.day, in_force_for(self.day, adapter), self._verified(adapter))
+        self.memory.make_live(name, why)
+        return swapped
+
+    async def rollback(self, why: str) -> Swap:
+        """Put the adapter that was live before in force again, or the base. Raises NotFound on the base."""
+        self._not_at_night()
+        live = self.memory.live()
+        if live is None:
+            raise NotFound("the base answers already; there is nothing to roll back")
+        before = previous(self.memory.adapters(), live)
+        swapped = await swap(self.day, in_force_for(self.day, before), self._verified(before) if before else None)
+        self.memory.make_live(before.name if before else None, why)
+        return swapped
+
+    def _not_at_night(self) -> None:
+        if self.night.running and self.night.progress.stage in ("promote", "swap"):
+            raise Conflict("a night is swapping adapters; try again in a moment", retry_after_s=5)
+
+    async def missing(self) -> list[str]:
+        """What keeps questions from being answered."""
+        fault = self.not_ready() or (None if await self.engine.healthy() else "it does not answer")
+        said = [f"engine: {fault}"] if fault else []
+        return said + ([f"memory: {self.memory.problem}"] if self.memory.problem else [])
+
+    async def measure(self) -> None:
+        """Bring the gauges up to date."""
+        metrics = self.day.metrics
+        metrics.audits.set(self.day.audits.waiting)
+        metrics.in_flight.labels("system1").set(self.day.system1_room.occupied)
+        metrics.in_flight.labels("system2").set(self.day.system2_room.occupied)
+        metrics.engine_up.set(await self.engine.healthy())
+
+    async def status(self) -> dict[str, Any]:
+        """What happens now."""
+        force = self.day.pointer.now
+        return {
+            "model": self.config.model,
+            "base": self.model.identity,
+            "uptime_s": time.time() - self.started_at,
+            "engine": {"state": self.engine_state(), "healthy": await self.engine.healthy()},
+            "mixing": self.mixing.sentence if self.mixing else "not checked yet",
+            "adapter": force.adapter.name if force.adapter else None,
+            "digest": force.adapter.digest if force.adapter else None,
+            "calibration": force.calibrator.method if force.calibrator else "unknown",
+            "thresholds": {skill or "*": value for skill, value in force.thresholds.items()},
+            "deliberate": sorted(force.deliberate),
+            "queues": {
+                "system1": self.day.system1_room.occupied,
+                "system2": self.day.system2_room.occupied,
+                "audits": self.day.audits.waiting,
+            },
+            "memory": self.memory.counts(),
+            "next_night": self.scheduler.next_night,
+            "night": self.night_status(),
+        }
+
+    def night_status(self) -> dict[str, Any]:
+        """A running night's progress, and the last ones."""
+        progress = self.night.progress
+        now = {"stage": progress.stage, "done": progress.done, "total": progress.total, "said": progress.said}
+        last = [
+            {"id": n.id, "reason": n.reason, "started_at": n.started_at, "finished_at": n.finished_at,
+             "outcome": n.outcome, "adapter": n.adapter, "report": n.report}
+            for n in self.memory.nights(20)
+        ]  # fmt: skip
+        return {"running": self.night.running, "progress": now | {"since": progress.since}, "last": last}
+
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _note_seen(seen: Path) -> None:
+    """Keep a file's time fresh: at the next start it says since when nobody listened."""
+    while True:
+        seen.touch()
+        await asyncio.sleep(SEEN_EVERY_S)
+
+
+def previous(adapters: list[Adapter], live: Adapter) -> Adapter | None:
+    """The newest retired adapter made before the live one; None: the base."""
+    older = [a for a in adapters if a.status is AdapterStatus.RETIRED and a.created_at < live.created_at]
+    return older[-1] if older else None
+
+
+@contextlib.asynccontextmanager
+async def opened(config: Config, model: ModelFolder) -> AsyncIterator[Daemon]:
+    """A running daemon. Raises Conflict (state folder taken), Damaged, StorageFull, BadConfig."""
+    memory = Memory.open(Path(config.state_dir), settings=config.memory)
+    try:
+        daemon = Daemon(config, model, memory)
+    except BaseException:
+        memory.close()
+        raise
+    try:
+        await daemon.start()
+        yield daemon
+    finally:
+        await daemon.stop()

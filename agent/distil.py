@@ -1,0 +1,119 @@
+"""The night's heavy work as a subprocess: lessons in, an adapter folder out, progress as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import orjson
+
+from adapters.dataset import Anchor, write_data
+from adapters.job import Job, TrainSettings, write_job
+from adapters.manifest import Manifest, verify
+from adapters.model import ModelFolder
+from memory.errors import BadInput, SecondNatureError, StorageFull
+from memory.records import Lesson
+
+Progress = Callable[[str, int, int, str], None]
+"""progress(stage, done, total, sentence)."""
+
+LAST_WORDS = 2000  # characters of the trainer's standard error kept for the message
+
+
+class TrainingFailed(SecondNatureError):
+    """The trainer ended without an adapter; nothing of it is left."""
+
+    code = "training_failed"
+
+
+async def distil(
+    lessons: Sequence[Lesson],
+    anchors: Sequence[Anchor],
+    number: int,
+    base: ModelFolder,
+    state_dir: Path,
+    settings: TrainSettings,
+    progress: Progress,
+) -> Manifest:
+    """Train a fresh adapter from the base on all lessons and anchors.
+
+    Raises TrainingFailed, StorageFull or BadInput with the trainer's own sentence. Cancelling ends the trainer.
+    """
+    work = state_dir / "nights" / f"{number:04d}"
+    job = work / "job.json"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        write_data(work / "lessons.jsonl", lessons, anchors)
+        write_job(
+            job,
+            Job(
+                number=number,
+                base=str(base.path),
+                base_identity=base.identity,
+                data=str(work / "lessons.jsonl"),
+                out=str(state_dir / "adapters"),
+                seed=number,
+                parent_pid=os.getpid(),
+                train=settings,
+            ),
+        )
+    except OSError as error:
+        raise StorageFull(f"the lessons could not be written to {work}: {error.strerror}; free some space") from error
+    path = await _run(job, work / "trainer.log", progress)
+    return await asyncio.to_thread(verify, path, base.identity)
+
+
+async def _run(job: Path, log: Path, progress: Progress) -> Path:
+    """Run `python -m adapters.train JOB` to its end; returns the adapter's folder."""
+    with log.open("wb") as errors:
+        trainer = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "adapters.train", str(job),
+            stdout=asyncio.subprocess.PIPE, stderr=errors, start_new_session=True,
+        )  # fmt: skip
+    try:
+        made, fault = await _listen(trainer, progress)
+        code = await trainer.wait()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(trainer.pid, signal.SIGTERM)
+        await trainer.wait()
+        raise
+    if made is not None and code == 0:
+        return made
+    raise fault or TrainingFailed(_died(code, log))
+
+
+async def _listen(
+    trainer: asyncio.subprocess.Process, progress: Progress
+) -> tuple[Path | None, SecondNatureError | None]:
+    """Read the trainer's JSON lines: the folder it made, or the fault it named."""
+    made: Path | None = None
+    fault: SecondNatureError | None = None
+    assert trainer.stdout is not None
+    async for line in trainer.stdout:
+        event = orjson.loads(line)
+        if event["event"] == "progress":
+            said = f"loss {event['loss']:.3f}, {event['lessons_s']:.1f} lessons/s, {event['eta_s']:.0f} s left"
+            progress("distil", event["step"], event["total"], said)
+        elif event["event"] == "done":
+            made = Path(event["path"])
+        elif event["event"] == "error":
+            fault = _fault(event["code"], event["message"])
+    return made, fault
+
+
+def _fault(code: str, message: str) -> SecondNatureError:
+    kinds: dict[str, type[SecondNatureError]] = {"storage_full": StorageFull, "bad_input": BadInput}
+    return kinds.get(code, TrainingFailed)(message)
+
+
+def _died(code: int, log: Path) -> str:
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    hint = " (often the kernel, out of memory: lower train.pack_tokens)" if code == -signal.SIGKILL else ""
+    words = log.read_text(errors="replace")[-LAST_WORDS:].strip()
+    return f"the trainer {how}{hint}; nothing was kept. Its last words: {words or 'none'}"

@@ -1,0 +1,90 @@
+"""The HTTP application: routes, one error shape for every fault, one log line per request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from agent.http import chat, health, operate, shape
+from memory.errors import BadInput, SecondNatureError
+
+log = logging.getLogger("secondnature.http")
+
+
+class _Denied(SecondNatureError):
+    """A fault that the framework itself found (no such path, wrong method)."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.kind = (
+            status,
+            "not_found" if status == 404 else "invalid_request",
+            "invalid_request_error",
+        )
+
+
+def build(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
+    """The application; the lifespan puts the daemon into `app.state.daemon`."""
+    app = FastAPI(title="Second Nature", version="0.1.0", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.include_router(chat.router)
+    app.include_router(health.router)
+    app.include_router(operate.router)
+    app.add_exception_handler(SecondNatureError, _named)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _unexpected)
+    return app
+
+
+def answered(error: SecondNatureError) -> Response:
+    """OpenAI's error body, with Retry-After where waiting helps."""
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(max(1, round(error.retry_after_s)))}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = orjson.dumps(shape.error(error))
+    return Response(body, status_code=error.status, media_type="application/json", headers=headers)
+
+
+async def _named(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SecondNatureError)
+    daemon = getattr(request.app.state, "daemon", None)
+    if daemon is not None:
+        daemon.day.metrics.errors.labels(error.code).inc()
+    return answered(error)
+
+
+async def _framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = answered(_Denied(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first: Any = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:]) or None
+    return answered(BadInput(f"{where or 'the request'}: {first['msg']}", param=where))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.exception("unexpected fault at %s", request.url.path, exc_info=error)
+    return answered(SecondNatureError("an unexpected fault; the service's log has the details"))
+
+
+def no_lifespan() -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """For tests and documentation: the routes alone."""
+
+    @asynccontextmanager
+    async def nothing(_: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    return nothing

@@ -1,0 +1,178 @@
+"""POST /v1/chat/completions: an OpenAI request in, an Ask to the day, an OpenAI answer out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from typing import Any, Literal, TypeVar
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agent.answer import Day, answer, require_ready, unusual
+from agent.http import shape
+from agent.http.access import Identity, identity
+from agent.http.passthrough import forwarded, forwarded_stream
+from agent.stream import streamed, streams_live
+from memory.errors import BadInput, NotFound, SecondNatureError
+from memory.records import Ask, Episode, Message, Mode
+from policies.skills import SkillSettings, is_heldout, prompt_key, recognise
+
+router = APIRouter()
+T = TypeVar("T")
+
+
+class ChatMessage(BaseModel):
+    """One message; whatever else it carries is passed through."""
+
+    model_config = ConfigDict(extra="allow")
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None = None
+
+
+class ChatRequest(BaseModel):
+    """An OpenAI chat request with four fields of our own; unknown fields pass through to the engine."""
+
+    model_config = ConfigDict(extra="allow")
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1)
+    stream: bool = False
+    stream_options: dict[str, Any] | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    n: int | None = Field(None, ge=1, le=128)
+    mode: Mode = Field(Mode.AUTO, description="auto: the router decides; system1, system2: that system answers")
+    skill: str | None = Field(None, max_length=80, description="name of a skill; else it is recognised")
+    source: str | None = Field(None, max_length=200, description="who is asking")
+    reasoning: bool = Field(False, description="put System 2's reasoning before the answer")
+    practice: bool = Field(False, description="think and remember at low priority; answered once per prompt")
+
+
+OURS = {"model", "messages", "stream", "stream_options", "mode", "skill", "source", "reasoning", "practice"}
+
+
+@router.post("/v1/chat/completions", openapi_extra=shape.body_schema(ChatRequest), response_model=None)
+async def chat_completions(request: Request) -> Response:
+    """Answer like OpenAI's endpoint does, and say which system answered and why."""
+    day: Day = request.app.state.daemon.day
+    wanted = parse(await request.body())
+    check_model(wanted.model, day)
+    require_ready(day)
+    ask, skill = make_ask(wanted, day, identity(request))
+    request.scope["secondnature.episode"] = ask.id  # the access log names the episode
+    if unusual(ask) is not None:
+        return await _passed_through(request, day, ask, skill, wanted.stream)
+    if wanted.stream and streams_live(day, ask, skill):
+        return await _live(shape.Head(day.config.http.model_name, ask), streamed(day, ask, skill), wanted)
+    episode = await until_gone(request, _answered(day, ask, skill, wanted))
+    headers = shape.headers(episode, day.pointer)
+    if wanted.stream:
+        chunks = shape.finished_chunks(episode, day.config.http.model_name, wanted.reasoning, _usage(wanted))
+        return StreamingResponse(chunks, media_type="text/event-stream", headers=headers)
+    body = shape.completion(episode, day.config.http.model_name, wanted.reasoning)
+    return Response(orjson.dumps(body), media_type="application/json", headers=headers)
+
+
+async def _answered(day: Day, ask: Ask, skill: SkillSettings, wanted: ChatRequest) -> Episode:
+    """The day's answer; a practised prompt that System 2 has answered before is not thought through again."""
+    if not wanted.practice:
+        return await answer(day, ask, skill)
+    before = day.memory.answered_key(ask.prompt_key)
+    return day.memory.episode(before) if before else await answer(day, ask, skill, kind="practice")
+
+
+def parse(body: bytes) -> ChatRequest:
+    """A validated request. Raises BadInput naming the field, as OpenAI's `param`."""
+    try:
+        return ChatRequest.model_validate(orjson.loads(body))
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"the body is not valid JSON: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or None
+        raise BadInput(f"{where or 'the body'}: {first['msg']}", param=where) from None
+
+
+def check_model(model: str, day: Day) -> None:
+    """Raises NotFound for a model that /v1/models does not list."""
+    name = day.config.http.model_name
+    if model != name:
+        raise NotFound(f"the model {model!r} does not exist here; ask for {name!r}", param="model")
+
+
+def make_ask(wanted: ChatRequest, day: Day, who: Identity) -> tuple[Ask, SkillSettings]:
+    """The request as a record, with its skill, its key and its side of the held-out split."""
+    messages: tuple[Message, ...] = tuple(m.model_dump(exclude_unset=True) for m in wanted.messages)
+    skill = recognise(messages, wanted.skill, day.config.skills)
+    key = prompt_key(messages)
+    given = wanted.model_dump(exclude_unset=True)
+    ask = Ask(
+        id=f"ep-{time.time_ns() // 1_000_000:013d}-{uuid.uuid4().hex[:12]}",
+        messages=messages,
+        skill=skill.name,
+        answer_type=skill.answer_type,
+        source=who.source(wanted.source),
+        mode=Mode.SYSTEM2 if wanted.practice else wanted.mode,
+        asked_at=time.time(),
+        prompt_key=key,
+        heldout=is_heldout(key, day.config.heldout_share),
+        params={k: v for k, v in given.items() if k not in OURS and v is not None},
+    )
+    return ask, skill
+
+
+def _usage(wanted: ChatRequest) -> bool:
+    return bool((wanted.stream_options or {}).get("include_usage"))
+
+
+async def _passed_through(request: Request, day: Day, ask: Ask, skill: SkillSettings, stream: bool) -> Response:
+    """A request that only System 1 can serve, handed to the engine whole."""
+    if stream:
+        head, chunks = await forwarded_stream(day, ask, skill)
+        return StreamingResponse(chunks, media_type="text/event-stream", headers=head)
+    status, body, head = await until_gone(request, forwarded(day, ask, skill))
+    return Response(body, status_code=status, media_type="application/json", headers=head)
+
+
+async def _live(head: shape.Head, pieces: AsyncIterator[Any], wanted: ChatRequest) -> Response:
+    """Stream System 1 token by token. The first piece is awaited here, so that an early fault keeps its status."""
+    first = await anext(pieces)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            yield head.opening()
+            yield head.piece(first)
+            async for piece in pieces:
+                yield head.piece(piece, _usage(wanted))
+        except SecondNatureError as error:  # too late for a status: the stream itself must say it
+            yield shape.event(shape.error(error))
+        yield b"data: [DONE]\n\n"
+
+    return StreamingResponse(chunks(), media_type="text/event-stream", headers=head.headers())
+
+
+async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work, but stop it (and with it the engine) when the caller goes away first."""
+    task: asyncio.Task[T] = asyncio.create_task(work)
+    gone = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise asyncio.CancelledError("the caller went away")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    receive: Awaitable[Any]
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            return

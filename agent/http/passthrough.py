@@ -1,0 +1,103 @@
+"""Requests that only the engine itself can serve (tools, several choices, structured output, images)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import orjson
+
+from agent.answer import Day, direct_episode
+from agent.engine.client import Raw
+from agent.engine.wire import error
+from agent.http import shape
+from agent.in_force import InForce
+from memory.records import Ask, Completion
+from policies.skills import SkillSettings
+
+PATH = "/v1/chat/completions"
+
+
+def engine_body(day: Day, ask: Ask, force: InForce, *, stream: bool = False) -> dict[str, Any]:
+    """The caller's own request under the live System 1's name."""
+    model = force.adapter.name if force.adapter else day.base
+    body: dict[str, Any] = {**ask.params, "model": model, "messages": list(ask.messages)}
+    return body | {"stream": True, "stream_options": {"include_usage": True}} if stream else body
+
+
+async def forwarded(day: Day, ask: Ask, skill: SkillSettings) -> tuple[int, bytes, dict[str, str]]:
+    """The engine's answer with our provenance on it, remembered: status, body, headers.
+
+    Raises the engine's error in our own words (BadInput, NotFound, ...), so that its shape is one everywhere.
+    """
+    started = day.clock()
+    with day.pointer.hold() as force:
+        async with day.system1_room.enter():
+            raw: Raw = await day.engine.forward(PATH, engine_body(day, ask, force))
+        if raw.status >= 400:
+            raise error(raw.status, raw.body)
+        answer: dict[str, Any] = orjson.loads(raw.body)
+        said = _completion(answer, day.clock() - started)
+        episode = direct_episode(day, ask, skill, force, said)
+    told = shape.provenance(episode)
+    answer |= {"model": day.config.http.model_name, "secondnature": told}
+    return raw.status, orjson.dumps(answer), shape.header_lines(told)
+
+
+async def forwarded_stream(day: Day, ask: Ask, skill: SkillSettings) -> tuple[dict[str, str], AsyncIterator[bytes]]:
+    """The engine's events as they come: headers and chunks. The episode is remembered when the stream ends."""
+    started = day.clock()
+    hold = day.pointer.hold()
+    force = hold.__enter__()
+    try:
+        flow = await day.engine.forward_stream(PATH, engine_body(day, ask, force, stream=True))
+        if flow.status >= 400:
+            raise error(flow.status, b"".join([chunk async for chunk in flow]))
+    except BaseException:
+        hold.__exit__(None, None, None)
+        raise
+
+    async def chunks() -> AsyncIterator[bytes]:
+        seen: list[bytes] = []
+        try:
+            async for chunk in flow:
+                seen.append(chunk)
+                yield chunk
+            direct_episode(day, ask, skill, force, _streamed(b"".join(seen), day.clock() - started))
+        finally:
+            await flow.aclose()
+            hold.__exit__(None, None, None)
+
+    return {"x-secondnature-episode-id": ask.id, "x-secondnature-system": "system1"}, chunks()
+
+
+def _completion(answer: Mapping[str, Any], seconds: float) -> Completion:
+    choice, usage = answer["choices"][0], answer.get("usage") or {}
+    message = choice.get("message") or {}
+    text = message.get("content") or orjson.dumps(message.get("tool_calls") or "").decode()
+    return Completion(
+        text=text,
+        model=str(answer.get("model")),
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or 0),
+        finish_reason=choice.get("finish_reason"),
+        seconds=seconds,
+    )
+
+
+def _streamed(events: bytes, seconds: float) -> Completion:
+    """What a stream of events amounted to."""
+    lines = (line.removeprefix(b"data:").strip() for line in events.split(b"\n") if line.startswith(b"data:"))
+    parts = [orjson.loads(line) for line in lines if line.startswith(b"{")]
+    choices = [choice for part in parts for choice in part.get("choices") or ()]
+    text = "".join((choice.get("delta") or {}).get("content") or "" for choice in choices)
+    usage = next((part["usage"] for part in reversed(parts) if part.get("usage")), {})
+    finish = next((c["finish_reason"] for c in reversed(choices) if c.get("finish_reason")), None)
+    return Completion(
+        text=text,
+        model=str(parts[0].get("model")) if parts else "",
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or 0),
+        finish_reason=finish,
+        seconds=seconds,
+    )

@@ -1,0 +1,64 @@
+"""What is in force right now: one frozen snapshot, replaced whole, so that no answer mixes two adapters' rules."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from memory.records import Adapter
+from policies.calibration import Calibrator
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The live adapter and the calibration, thresholds and red list that belong to it."""
+
+    adapter: Adapter | None = None  # None: the base answers
+    calibrator: Calibrator | None = None  # None: too few audits; every confidence is unknown
+    thresholds: Mapping[str | None, float] = field(default_factory=dict)  # by skill; None: all others; 0..1
+    deliberate: frozenset[str] = frozenset()  # skills that System 1 may not answer
+
+    def threshold(self, skill: str) -> float | None:
+        """The skill's own threshold, else the global one, else None."""
+        return self.thresholds.get(skill, self.thresholds.get(None))
+
+
+class Pointer:
+    """The one place that says what is in force, and who still answers under what was."""
+
+    def __init__(self, force: InForce | None = None) -> None:
+        self.now = force or InForce()
+        self._in_flight: Counter[str] = Counter()
+        self._idle: dict[str, asyncio.Event] = {}  # set when an adapter's last request ends
+
+    @contextmanager
+    def hold(self) -> Iterator[InForce]:
+        """Answer under one snapshot; its adapter is not unloaded while held."""
+        force = self.now
+        name = force.adapter.name if force.adapter else ""
+        self._in_flight[name] += 1
+        try:
+            yield force
+        finally:
+            self._in_flight[name] -= 1
+            if not self._in_flight[name]:
+                del self._in_flight[name]
+                if name in self._idle:
+                    self._idle.pop(name).set()
+
+    def flip(self, force: InForce) -> InForce:
+        """Put another snapshot in force; returns the one before. Requests under way keep theirs."""
+        before, self.now = self.now, force
+        return before
+
+    def in_flight(self, name: str) -> int:
+        """Requests still answered under an adapter."""
+        return self._in_flight[name]
+
+    async def drained(self, name: str) -> None:
+        """Wait until no request is answered under the adapter any more."""
+        if self._in_flight[name]:
+            await self._idle.setdefault(name, asyncio.Event()).wait()

@@ -1,0 +1,234 @@
+"""The night: curate -> distil (subprocess) -> evaluate -> judge -+-> promote -> swap -> recalibrate
++-> reject, with the reason
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from adapters.dataset import Anchor
+from adapters.manifest import Manifest
+from adapters.model import ModelFolder
+from agent.anchors import make_anchors
+from agent.answer import Day
+from agent.distil import distil
+from agent.evaluate import Examined, examine, replays, report
+from agent.recalibrate import in_force_for, recalibrate
+from agent.swap import Expectation, Swap, load, swap
+from memory.errors import Conflict, Damaged, SecondNatureError
+from memory.records import Adapter, AdapterStatus, Episode, EvalReport, GateDecision, Grade, Lesson, SkillState
+from policies.curate import Curation, Known, curate
+from policies.promote import judge
+
+log = logging.getLogger("secondnature.night")
+CANARY_QUESTIONS = 16  # held-out questions asked again at the swap
+
+
+@dataclass
+class Progress:
+    """What a night is doing, for whoever looks."""
+
+    stage: str = "idle"  # curate, distil, evaluate, judge, promote, swap, recalibrate, idle
+    done: int = 0
+    total: int = 0
+    said: str = ""
+    since: float = field(default_factory=time.time)  # unix seconds
+
+    def __call__(self, stage: str, done: int, total: int, said: str) -> None:
+        self.since = self.since if stage == self.stage else time.time()
+        self.stage, self.done, self.total, self.said = stage, done, total, said
+
+
+@dataclass(frozen=True, slots=True)
+class NightReport:
+    """How a night went."""
+
+    outcome: str  # "promoted" | "rejected" | "skipped" | "failed"
+    reason: str
+    adapter: str | None = None
+    lessons: dict[str, int] = field(default_factory=dict)  # kept, by skill
+    dropped: dict[str, int] = field(default_factory=dict)  # by reason code
+    gate: GateDecision | None = None
+    swap: Swap | None = None
+    train_s: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For the registry, the API and the report."""
+        return asdict(self)
+
+
+class Night:
+    """Runs nights, one at a time."""
+
+    def __init__(self, day: Day, base: ModelFolder) -> None:
+        self.day, self.base = day, base
+        self.progress = Progress()
+        self.running = False
+        self.last: NightReport | None = None
+
+    async def run(self, reason: str) -> NightReport:
+        """One night from curate to recalibrate. Raises Conflict while another is under way; every other fault is
+        recorded as the night's outcome, and leaves the live adapter as it was.
+        """
+        if self.running:
+            raise Conflict("a night is already under way; see `secondnature status`")
+        self.running = True
+        memory = self.day.memory
+        night = memory.start_night(reason)
+        try:
+            self.last = await self._story(reason)
+        except SecondNatureError as error:
+            log.error("the night failed at %s: %s", self.progress.stage, error.message)
+            self.last = NightReport("failed", f"{self.progress.stage}: {error.message}")
+        except BaseException:
+            self.last = NightReport("failed", f"{self.progress.stage}: stopped")
+            raise
+        finally:
+            assert self.last is not None
+            memory.finish_night(night, self.last.outcome, self.last.as_json(), self.last.adapter)
+            self.day.metrics.nights.labels(self.last.outcome).inc()
+            self.progress("idle", 0, 0, f"{self.last.outcome}: {self.last.reason}")
+            self.running = False
+        return self.last
+
+    async def _story(self, reason: str) -> NightReport:
+        curation, anchors = await self._curate()
+        lessons = Counter(lesson.skill for lesson in curation.kept)
+        dropped = Counter(str(one.code) for one in curation.dropped)
+        told = NightReport("skipped", "", lessons=dict(lessons), dropped=dict(dropped))
+        if not curation.kept:
+            return replace(told, reason="nothing to learn: " + (_most(dropped) or "no agreed answers yet"))
+        manifest = await self._distil(curation.kept, anchors)
+        candidate = self._register(manifest, curation.kept)
+        told = replace(told, adapter=candidate.name, train_s=manifest.train_s)
+        await load(self.day, candidate, self.folder(candidate.name))
+        examined, measured = await self._evaluate(candidate, anchors)
+        gate = self._judge(measured, lessons)
+        self._note_states(gate, candidate)
+        if not gate.promote:
+            await self._reject(candidate, measured, gate)
+            return replace(told, outcome="rejected", reason=gate.reason, gate=gate)
+        swapped = await self._promote(candidate, measured, gate, examined)
+        return replace(told, outcome="promoted", reason=gate.reason, gate=gate, swap=swapped)
+
+    async def _curate(self) -> tuple[Curation, tuple[Anchor, ...]]:
+        self.progress("curate", 0, 1, "choosing the lessons")
+        day, memory = self.day, self.day.memory
+        await asyncio.to_thread(memory.flush)
+        taught = await asyncio.to_thread(memory.taught, heldout=None)  # twins of held-out ones stay out too
+        curation = await asyncio.to_thread(curate, taught, day.config.curate, known(day))
+        log.info("curated: %d lessons kept, %d dropped", len(curation.kept), len(curation.dropped))
+        return curation, (await make_anchors(day, self.progress) if curation.kept else ())
+
+    async def _distil(self, lessons: Sequence[Lesson], anchors: Sequence[Anchor]) -> Manifest:
+        day = self.day
+        self.progress("distil", 0, 1, f"training on {len(lessons)} lessons")
+        number = day.memory.next_adapter_number()
+        learnt = anchors[: len(anchors) - len(anchors) // 4]  # the last quarter only measures the drift
+        state_dir = Path(day.config.state_dir).resolve()
+        return await distil(lessons, learnt, number, self.base, state_dir, day.config.train, self.progress)
+
+    def _register(self, manifest: Manifest, lessons: Sequence[Lesson]) -> Adapter:
+        adapter = Adapter(
+            name=manifest.name,
+            digest=manifest.digest,
+            base=manifest.base,
+            status=AdapterStatus.CANDIDATE,
+            created_at=manifest.created_at,
+            n_lessons=manifest.n_lessons,
+            train_s=manifest.train_s,
+            reason="made; not examined yet",
+        )
+        self.day.memory.add_adapter(adapter)
+        self.day.memory.record_lessons(adapter.name, lessons)
+        return adapter
+
+    async def _evaluate(self, candidate: Adapter, anchors: Sequence[Anchor]) -> tuple[tuple[Examined, ...], EvalReport]:
+        day = self.day
+        asked = heldout(day)
+        self.progress("evaluate", 0, len(asked), "held-out questions")
+        examined = await examine(day, candidate, asked, self.progress)
+        measured = await report(day, candidate, examined, anchors[len(anchors) - len(anchors) // 4 :], self.progress)
+        day.memory.record_scores(candidate.name, measured.scores)
+        for episode in replays(examined, candidate):
+            day.memory.remember(episode)
+        return examined, measured
+
+    def _judge(self, measured: EvalReport, lessons: Counter[str]) -> GateDecision:
+        self.progress("judge", 0, 1, "the gate")
+        matrix = self.day.memory.score_matrix()
+        earlier = {skill: {n: s for n, s in row.items() if n != measured.adapter} for skill, row in matrix.items()}
+        return judge(measured, earlier, self.day.config.promote, lessons=lessons)
+
+    def _note_states(self, gate: GateDecision, candidate: Adapter) -> None:
+        for skill in gate.deliberate_skills:
+            reason = f"it did not become automatic after a fair try ({candidate.name})"
+            self.day.memory.set_skill_state(skill, SkillState.DELIBERATE, reason, candidate.name)
+
+    async def _reject(self, candidate: Adapter, measured: EvalReport, gate: GateDecision) -> None:
+        memory = self.day.memory
+        memory.set_adapter_report(candidate.name, _told(measured, gate))
+        memory.set_adapter_status(candidate.name, AdapterStatus.REJECTED, gate.reason)
+        await self.day.engine.unload_adapter(candidate.name)
+
+    async def _promote(
+        self, candidate: Adapter, measured: EvalReport, gate: GateDecision, examined: Sequence[Examined]
+    ) -> Swap:
+        """Recalibrate first, so that the pointer flips to an adapter with its own confidence and threshold."""
+        day = self.day
+        self.progress("promote", 0, 1, "calibrating the candidate's confidence")
+        await asyncio.to_thread(day.memory.flush)
+        await recalibrate(day, candidate.name)
+        force = in_force_for(day, candidate)
+        self.progress("swap", 0, 1, "loading, canaries, flip, drain")
+        expected = [Expectation(e.episode, e.after.answer) for e in examined[:CANARY_QUESTIONS]]
+        day.memory.set_adapter_report(candidate.name, _told(measured, gate))
+        try:
+            swapped = await swap(day, force, self.folder(candidate.name), expected)
+        except Damaged as error:
+            day.memory.set_adapter_status(candidate.name, AdapterStatus.REJECTED, error.message)
+            await day.engine.unload_adapter(candidate.name)
+            raise
+        day.memory.make_live(candidate.name, gate.reason)
+        return swapped
+
+    def folder(self, name: str) -> Path:
+        """Where an adapter lies."""
+        return Path(self.day.config.state_dir).resolve() / "adapters" / name
+
+
+def heldout(day: Day) -> list[Episode]:
+    """Held-out questions that System 2 has answered, once each, the newest first."""
+    found = day.memory.episodes(heldout=True, limit=4 * day.config.promote.max_questions)
+    once: dict[str, Episode] = {}
+    for episode in found:
+        if episode.kind != "replay" and episode.deliberation and episode.deliberation.verdict.grade is not Grade.NONE:
+            once.setdefault(episode.ask.prompt_key, episode)
+    return list(once.values())[: day.config.promote.max_questions]
+
+
+def known(day: Day) -> Known:
+    """What curation must know besides the episodes."""
+    memory, live = day.memory, day.pointer.now.adapter
+    return Known(
+        skills={skill.name: skill for skill in day.config.skills},
+        weights=memory.feedback_scores(),
+        quarantined=frozenset(row.episode_id for row in memory.quarantined()),
+        deliberate=day.pointer.now.deliberate,
+        established=frozenset(lesson.skill for lesson in memory.lessons(live.name)) if live else (),
+    )
+
+
+def _told(measured: EvalReport, gate: GateDecision) -> dict[str, Any]:
+    return {"evaluation": asdict(measured), "gate": asdict(gate)}
+
+
+def _most(dropped: Counter[str]) -> str:
+    return ", ".join(f"{n} {code}" for code, n in dropped.most_common(4))

@@ -1,0 +1,73 @@
+"""Confidence and thresholds belong to an adapter version: each new one gets its own, from held-out questions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict, replace
+
+from agent.answer import Day
+from agent.in_force import InForce
+from memory.records import Adapter, Outcome, SkillState
+from memory.store import Memory
+from policies.calibration import Calibrator, fit
+from policies.certify import Certificate, certify, certify_skills
+
+WHO = "night"
+
+
+async def recalibrate(day: Day, adapter: str | None) -> Calibrator:
+    """Fit the adapter's calibration on its own outcomes, certify its thresholds, and write both down.
+
+    With too few audits the calibrator says "unknown" and System 2 answers; with enough but no certificate the
+    threshold is the goal itself, uncertified, and the log says so.
+    """
+    outcomes = await asyncio.to_thread(outcomes_of, day.memory, adapter)
+    calibrator = await asyncio.to_thread(fit, outcomes, day.config.calibration, adapter)
+    day.memory.set_calibration(adapter, json.loads(calibrator.to_json()))
+    if calibrator.method in ("platt", "isotonic"):
+        _set_thresholds(day, adapter, [_rescored(row, calibrator) for row in outcomes])
+    return calibrator
+
+
+def outcomes_of(memory: Memory, adapter: str | None) -> list[Outcome]:
+    """What one System 1 said, and whether System 2 agreed; adapter None: the bare base."""
+    return [row for row in memory.outcomes(adapter=adapter) if row.adapter == adapter]
+
+
+def _rescored(row: Outcome, calibrator: Calibrator) -> Outcome:
+    return replace(row, confidence=calibrator.predict(row.signals, row.skill))
+
+
+def _set_thresholds(day: Day, adapter: str | None, outcomes: list[Outcome]) -> None:
+    usable = [row for row in outcomes if row.heldout or row.adapter is None]
+    goal, settings = day.config.goal, day.config.certify
+    found: dict[str | None, Certificate] = {None: certify(usable, goal, settings)}
+    found.update(certify_skills(usable, goal, settings))
+    for skill, certificate in found.items():
+        if certificate.threshold is not None:
+            day.memory.set_threshold(
+                skill, certificate.threshold, WHO, certificate.why, asdict(certificate), adapter=adapter
+            )
+        elif skill is None:
+            value = 1.0 - goal.max_disagreement
+            why = f"not certified ({certificate.why}); the calibrated confidence itself must reach the goal"
+            day.memory.set_threshold(None, value, WHO, why, asdict(certificate), adapter=adapter)
+
+
+def in_force_for(day: Day, adapter: Adapter | None) -> InForce:
+    """The snapshot that belongs to an adapter, from what is written down about it."""
+    name = adapter.name if adapter else None
+    memory: Memory = day.memory
+    stored = memory.calibration(name)
+    calibrator = Calibrator.from_json(json.dumps(stored)) if stored else None
+    if calibrator is not None and calibrator.method == "unknown":
+        calibrator = None
+    thresholds = memory.thresholds(name)
+    states = memory.skill_states().values()
+    return InForce(
+        adapter=adapter,
+        calibrator=calibrator,
+        thresholds={skill: value for skill, value in thresholds.items() if value is not None},
+        deliberate=frozenset(row.skill for row in states if row.state is SkillState.DELIBERATE),
+    )

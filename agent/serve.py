@@ -1,0 +1,128 @@
+"""The process: take the port, get the model, open the daemon, listen until told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import orjson
+import uvicorn
+from fastapi import FastAPI
+
+from adapters.model import ModelFolder
+from agent.config import Config
+from agent.daemon import opened
+from agent.http.app import build
+from agent.http.guard import check_bind
+from agent.logs import configure
+from memory.errors import BadConfig, Conflict, SecondNatureError
+from memory.store import Memory
+
+log = logging.getLogger("secondnature")
+ADDRESS = "service.json"  # in the state folder, while the service runs
+Lifespan = Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]
+
+
+def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT; what was accepted is finished first.
+
+    Raises BadConfig (address, model), Conflict (port or state folder in use), Damaged, StorageFull.
+    """
+    configure(config.logs)
+    state_dir = Path(config.state_dir)
+    check_bind(config.http.host, has_keys(state_dir))
+    listening = take_port(config.http.host, config.http.port)
+    model = get_model(config.model)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build(_lifespan(config, model, listening)),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=int(config.http.shutdown_s),
+            lifespan="on",
+            server_header=False,
+        )
+    )
+    server.run(sockets=[listening])
+    if not server.started:
+        raise SystemExit(1)  # the lifespan has said why
+
+
+def take_port(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises Conflict, before any slow work, when another program has the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Conflict(
+                f"port {port} on {host} is in use; choose another with --port (0 takes a free one)"
+            ) from None
+        raise BadConfig(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listening
+
+
+def has_keys(state_dir: Path) -> bool:
+    """Whether somebody holds a key to this state folder."""
+    try:
+        with Memory.open(state_dir, read_only=True) as memory:
+            return any(key.revoked_at is None for key in memory.keys())
+    except SecondNatureError:
+        return False
+
+
+def get_model(spec: str) -> ModelFolder:
+    """The base model, got by a process of its own (converting needs torch). Raises BadConfig with its sentence."""
+    done = subprocess.run(
+        [sys.executable, "-m", "adapters.model", spec, "--json"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        raise BadConfig(f"the model {spec!r} could not be had; the reason stands above")
+    return ModelFolder(**json.loads(done.stdout))
+
+
+def _lifespan(config: Config, model: ModelFolder, listening: socket.socket) -> Lifespan:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            async with opened(config, model) as daemon:
+                app.state.daemon = daemon
+                with _addressed(Path(config.state_dir), url_of(listening)):
+                    log.info("listening on %s; the engine is %s", url_of(listening), daemon.engine_state())
+                    yield
+        except SecondNatureError as error:
+            print(f"secondnature: {error.message}", file=sys.stderr)
+            raise
+
+    return lifespan
+
+
+def url_of(listening: socket.socket) -> str:
+    """Where the service can be reached from this machine."""
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextlib.contextmanager
+def _addressed(state_dir: Path, url: str) -> Iterator[None]:
+    """Leave a note where the command line finds the service."""
+    note = state_dir / ADDRESS
+    part = state_dir / f".{ADDRESS}.{os.getpid()}"
+    part.write_bytes(orjson.dumps({"url": url, "pid": os.getpid()}))
+    part.replace(note)
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
