@@ -107,6 +107,7 @@ class Known:
     deliberate: Collection[str] = ()  # skills found not to distil
     established: Collection[str] = ()  # skills that a live adapter has learnt before
     heldout: Sequence[Sequence[Message]] = ()  # held-out questions that are not among the episodes
+    contested: Sequence[Sequence[Message]] = ()  # questions quarantined because their answers contradicted
 
 
 def curate(episodes: Iterable[Episode], settings: CurateSettings, known: Known | None = None) -> Curation:
@@ -116,10 +117,11 @@ def curate(episodes: Iterable[Episode], settings: CurateSettings, known: Known |
     all dropped (`Reason.CONFLICT`: quarantine them). Of near-duplicates the earliest stays.
     """
     known = known or Known()
-    # Sorted, so that the outcome is a function of the set of episodes.
     ordered = sorted(episodes, key=lambda e: (e.ask.asked_at, e.ask.id))
-    heldout = {twin_key(e.ask.messages) for e in ordered if e.ask.heldout}
-    heldout |= {twin_key(messages) for messages in known.heldout}
+    held = [*(e.ask.messages for e in ordered if e.ask.heldout), *known.heldout]
+    closed = {twin_key(m): Reason.CONFLICT for m in known.contested} | {
+        twin_key(m): Reason.HELD_OUT_TWIN for m in held
+    }
     dropped: list[Dropped] = []
     candidates: list[_Candidate] = []
     seen: set[str] = set()
@@ -127,7 +129,7 @@ def curate(episodes: Iterable[Episode], settings: CurateSettings, known: Known |
         found = (
             _drop(episode.ask.id, Reason.DUPLICATE, "the same episode again")
             if episode.ask.id in seen
-            else _candidate(episode, heldout, settings, known)
+            else _candidate(episode, closed, settings, known)
         )
         seen.add(episode.ask.id)
         if isinstance(found, Dropped):
@@ -148,12 +150,16 @@ class _Candidate:
     trusted: bool  # exempt from the rules about sources
 
 
+_CLOSED = {
+    Reason.HELD_OUT_TWIN: "a near-duplicate of the question is held out",
+    Reason.CONFLICT: "near-duplicates of the question are in quarantine for contradicting each other",
+}
 _Sifted = tuple[list[_Candidate], list[Dropped]]
 _Rule = Callable[[list[_Candidate], CurateSettings, Known], _Sifted]
 
 
 def _candidate(
-    episode: Episode, heldout: Collection[str], settings: CurateSettings, known: Known
+    episode: Episode, closed: Mapping[str, Reason], settings: CurateSettings, known: Known
 ) -> _Candidate | Dropped:
     """The lesson in an episode, or the first rule against it."""
     ask, thought = episode.ask, episode.deliberation
@@ -173,8 +179,8 @@ def _candidate(
     if weight < settings.min_weight:
         return _drop(ask.id, Reason.FEEDBACK, f"feedback lowered its weight to {weight:.2f}")
     twin = twin_key(ask.messages)
-    if twin in heldout:
-        return _drop(ask.id, Reason.HELD_OUT_TWIN, "a near-duplicate of the question is held out")
+    if twin in closed:
+        return _drop(ask.id, closed[twin], _CLOSED[closed[twin]])
     lesson = lesson_of(episode, thought, skill, weight)
     found = screen("\n".join([*(message_text(m) for m in ask.messages), lesson.answer]))
     if found is not None:
@@ -236,12 +242,7 @@ def _distinct(candidates: list[_Candidate], settings: CurateSettings, known: Kno
 
 def _within_source_caps(candidates: list[_Candidate], settings: CurateSettings, known: Known) -> _Sifted:
     """At most `max_per_source` lessons of one source: a count, since few samples suffice to poison."""
-    taken: Counter[str] = Counter()
-    over: set[str] = set()
-    for c in sorted(candidates, key=_lot):
-        taken[c.lesson.source] += not c.trusted
-        if not c.trusted and taken[c.lesson.source] > settings.max_per_source:
-            over.add(c.lesson.episode_id)
+    over = _over(settings.max_per_source, ((c, c.lesson.source) for c in candidates if not c.trusted))
     why = f"over the cap of {settings.max_per_source} lessons from one source"
     return _sift(candidates, Reason.SOURCE_CAP, lambda c: why if c.lesson.episode_id in over else None)
 
@@ -250,14 +251,21 @@ def _balanced(candidates: list[_Candidate], settings: CurateSettings, known: Kno
     """No skill crowds out another: at most `max_per_skill`, and `max_lessons` shared evenly."""
     sizes = Counter(c.lesson.skill for c in candidates)
     cap = min(settings.max_per_skill, even_share(sizes.values(), settings.max_lessons))
-    taken: Counter[str] = Counter()
-    over: set[str] = set()
-    for c in sorted(candidates, key=_lot):
-        taken[c.lesson.skill] += 1
-        if taken[c.lesson.skill] > cap:
-            over.add(c.lesson.episode_id)
+    over = _over(cap, ((c, c.lesson.skill) for c in candidates))
     why = f"over the cap of {cap} lessons of one skill"
     return _sift(candidates, Reason.SKILL_CAP, lambda c: why if c.lesson.episode_id in over else None)
+
+
+def _over(cap: int, grouped: Iterable[tuple[_Candidate, str]]) -> set[str]:
+    """Ids of the episodes beyond `cap` in their group, drawn by lot.
+
+    The lot is the hash of an id that the service made, so nobody can steer it; neither the first comers nor
+    the most certain win, and the lessons stay spread over what was asked.
+    """
+    lots: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for c, group in grouped:
+        lots[group].append((hashlib.sha256(c.lesson.episode_id.encode()).hexdigest(), c.lesson.episode_id))
+    return {episode_id for drawn in lots.values() for _, episode_id in sorted(drawn)[cap:]}
 
 
 def even_share(sizes: Iterable[int], total: int) -> int:
@@ -286,12 +294,6 @@ def _sift(
         else:
             dropped.append(_drop(c.lesson.episode_id, code, why))
     return kept, dropped
-
-
-def _lot(candidate: _Candidate) -> str:
-    # A draw that nobody can steer: episode ids are made by the service. Neither the first comer nor the most
-    # certain wins, so the lessons stay spread over what was asked.
-    return hashlib.sha256(candidate.lesson.episode_id.encode()).hexdigest()
 
 
 def _drop(episode_id: str, code: Reason, reason: str) -> Dropped:

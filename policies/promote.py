@@ -18,7 +18,7 @@ from memory.records import EvalReport, GateDecision, SkillScore
 from memory.settings import Settings
 
 ScoreMatrix = Mapping[str, Mapping[str, SkillScore]]
-"""skill -> adapter name, oldest first, of adapters that were live -> its score (`after`)."""
+"""adapter name, oldest first -> skill -> score (`after` is that adapter's): Memory.score_matrix()."""
 
 Check = tuple[str, bool, str]
 Z_95 = 1.959964
@@ -27,6 +27,9 @@ Z_95 = 1.959964
 class PromoteSettings(Settings):
     """What a candidate must show before it may answer people."""
 
+    max_questions: int = Field(
+        500, ge=1, le=100_000, description="held-out questions asked of a candidate, the newest first"
+    )
     gain_alpha: float = Field(
         0.05,
         gt=0,
@@ -70,8 +73,10 @@ def judge(
 ) -> GateDecision:
     """Decide about the candidate of `report`.
 
-    matrix: scores of the adapters that were live before; lessons: per skill, what the candidate learnt.
+    matrix: scores of the adapters that were live before (the candidate's own row is passed over); lessons:
+    per skill, how many the candidate learnt.
     """
+    matrix = {name: row for name, row in matrix.items() if name != report.adapter}
     checks = (
         gain_check(report.scores, settings),
         *(loss_check(score, settings) for score in report.scores),
@@ -126,21 +131,16 @@ def best_checks(
     Versions were measured on different questions, so the comparison is unpaired.
     """
     for score in scores:
-        earlier = matrix.get(score.skill, {})
+        earlier = {name: row[score.skill] for name, row in matrix.items() if score.skill in row}
         if not earlier:
             continue
         name, best = max(earlier.items(), key=lambda item: item[1].after)
-        n = min(score.n, best.n)
-        against = SkillScore(score.skill, n, before=best.after, after=score.after, headroom=None)
+        against = SkillScore(score.skill, min(score.n, best.n), best.after, score.after, headroom=None)
         label, passed, sentence = loss_check(against, settings)
         yield (f"{label} at its best", passed, f"against {name}, its best version: {sentence}")
     measured = {score.skill for score in scores}
-    for skill in sorted(set(matrix) - measured):
-        yield (
-            f"keep {skill}",
-            True,
-            f"{skill}: no held-out question this night, so nothing is known about it",
-        )
+    for skill in sorted({skill for row in matrix.values() for skill in row} - measured):
+        yield (f"keep {skill}", True, f"{skill}: no held-out question this night, nothing is known about it")
 
 
 def anchor_check(report: EvalReport, settings: PromoteSettings) -> Check:
@@ -171,7 +171,7 @@ def not_distilling(
     learnt earlier gains nothing more and is no failure.
     """
     for score in scores:
-        first = next(iter(matrix.get(score.skill, {}).values()), score).before
+        first = next((row[score.skill] for row in matrix.values() if score.skill in row), score).before
         headroom = 1.0 - first
         fair = (
             lessons.get(score.skill, 0) >= settings.fair_try_lessons

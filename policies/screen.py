@@ -86,7 +86,7 @@ _SOCIAL = re.compile(
 )
 _PASSWORD = re.compile(
     r"\b(?:password|passwd|passphrase|pwd|(?:api|access|secret)[ _-]?key|client[ _-]?secret|auth[ _-]?token)"
-    r"\b(?:\s+is\s*:?|\s*[:=])\s*[\"'`]?(?=\S*[\d\W_])[^\s\"'`]{6,}"
+    r"\b(?:\s+is\s*:?|\s*[:=])\s*[\"'`]?(?=\S*[\d@#$%^&*_+=~])[^\s\"'`]{6,}"
 )
 
 _TOKEN_LIKE = re.compile(r"\S{16}|-----BEGIN|\w+://")

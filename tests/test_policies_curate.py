@@ -159,6 +159,11 @@ def test_contradicting_neighbours_are_all_dropped():
     assert "'5' and '6'" in curation.dropped[0].reason
 
 
+def test_a_contested_question_is_not_learnt_when_asked_once_more():
+    known = replace(KNOWN, contested=(({"role": "user", "content": "2 + 3"},),))
+    assert codes(curate([episode(1, "What is 2 + 3?", "6")], ALONE, known)) == {"ep-000001": Reason.CONFLICT}
+
+
 def test_a_shared_template_with_one_changing_word_is_no_conflict():
     ask = "Is the following word the name of a fruit that grows on trees in Europe? Word: {}"
     words = {"apple": "yes", "carrot": "no", "pear": "yes", "stone": "no"}

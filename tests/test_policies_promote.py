@@ -62,15 +62,21 @@ def test_one_lost_question_of_twenty_is_said_to_be_within_chance():
 
 
 def test_many_small_losses_add_up_against_the_best_version():
-    matrix = {"dates": {"sn-0001-aaaaaa": SkillScore("dates", 200, 0.4, 0.8, 0.6)}}
+    matrix = {"sn-0001-aaaaaa": {"dates": SkillScore("dates", 200, 0.4, 0.8, 0.6)}}
     now = score("dates", 200, 136, won=1, lost=6)
     decision = judge(report(score("sums", 100, 29, 35, 5), now), matrix, SETTINGS)
     assert not decision.promote
     assert "against sn-0001-aaaaaa, its best version" in decision.reason
 
 
+def test_the_candidates_own_row_of_the_matrix_is_no_earlier_version():
+    now = score("sums", 100, 29, 35, 5)
+    decision = judge(report(now), {"sn-0002-abcdef": {"sums": now}}, SETTINGS)
+    assert [name for name, _, _ in decision.checks] == ["gain", "keep sums", "anchors", "canaries"]
+
+
 def test_a_skill_without_questions_this_night_is_named():
-    matrix = {"dates": {"sn-0001-aaaaaa": SkillScore("dates", 50, 0.4, 0.8, 0.6)}}
+    matrix = {"sn-0001-aaaaaa": {"dates": SkillScore("dates", 50, 0.4, 0.8, 0.6)}}
     decision = judge(report(score("sums", 100, 29, 35, 5)), matrix, SETTINGS)
     assert decision.promote
     assert any(name == "keep dates" and "nothing is known" in text for name, _, text in decision.checks)
@@ -104,7 +110,7 @@ def test_a_skill_that_does_not_move_after_a_fair_try_is_deliberate():
 
 
 def test_a_skill_learnt_by_an_earlier_adapter_is_not_called_stuck():
-    matrix = {"sums": {"sn-0001-aaaaaa": SkillScore("sums", 100, 0.29, 0.59, 0.71)}}
+    matrix = {"sn-0001-aaaaaa": {"sums": SkillScore("sums", 100, 0.29, 0.59, 0.71)}}
     decision = judge(report(score("sums", 100, 59, 3, 2)), matrix, SETTINGS, lessons={"sums": 400})
     assert decision.deliberate_skills == ()
 
