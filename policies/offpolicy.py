@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from policies.reliability import Floats
+from policies.reliability import Floats, wilson
 
 Columns = Mapping[str, npt.NDArray[Any]]
+
+CARRIERS = 4.0  # rows; a variance that fewer carry is hardly measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,9 @@ class Estimate:
 
     robust: Floats  # 0..1, doubly robust, self-normalised
     plain: Floats  # 0..1, self-normalised weighting alone
-    variance: Floats  # of `robust`
+    variance: Floats  # of `robust`, as measured
+    predicted: Floats  # of the same, had every row disagreed with probability m
+    skewness: Floats  # of the error of `robust`
     kish: Floats  # effective number of observed rows
 
 
@@ -84,6 +88,8 @@ def _observed(columns: Columns, seen: npt.NDArray[np.intp], m: Floats, v: Floats
         "vvm": vv * m,
         "vvmd": vv * m * d,
         "vvmm": vm * vm,
+        "vvv": vv * v,
+        "vvvd": vv * vd,
         "v_tokens": np.where(known, v, 0.0),
         "s2_tokens": np.where(known, v * tokens, 0.0),
         "v_seconds": np.where(timed, v, 0.0),
@@ -113,7 +119,39 @@ def disagreement(sums: Sums) -> Estimate:
         variance = a - 2 * slope * (b - e) + slope**2 * curvature
         robust = np.clip(d + slope * (mean - m), 0.0, 1.0)
         kish = np.where(s["vv"] > 0, total**2 / s["vv"], 0.0)
-    return Estimate(robust=robust, plain=d, variance=np.maximum(variance, 0.0), kish=kish)
+        third = (1 - d) ** 3 * s["vvvd"] - d**3 * (s["vvv"] - s["vvvd"])
+    return Estimate(
+        robust=robust,
+        plain=d,
+        variance=np.maximum(variance, 0.0),
+        predicted=(s["vvm"] - s["vvmm"]) / np.maximum(total, 1e-12) ** 2,
+        skewness=third / np.maximum(a * total**2, 1e-12) ** 1.5,
+        kish=kish,
+    )
+
+
+def interval(found: Estimate, z: float) -> tuple[Floats, Floats]:
+    """(low, high) of the disagreement, 0..1, z standard deviations to each side; (0, 1) where nothing was
+    observed.
+
+    A few rows of weight 50 make the error skewed, and a sample in which none of them happens to disagree
+    looks exact. So the interval is the score interval of a Poisson count of the same variance and skewness,
+    the variance is never less than the confidences predict, and where it rests on fewer than `CARRIERS` rows
+    Wilson's interval at Kish's size is covered as well. In simulation 94 to 97 % of such 95 % intervals hold
+    the truth, where normal ones hold it 51 to 94 % of the time (tests/test_policies_simulation.py).
+    """
+    share = np.nan_to_num(found.robust)
+    deviation = np.sqrt(np.nan_to_num(np.maximum(found.variance, found.predicted)))
+    skew = np.nan_to_num(found.skewness)
+    middle = share + deviation * skew * z * z / 2
+    half = deviation * z * np.sqrt(1 + np.square(z * skew) / 4)
+    low, high = middle - half, middle + half
+    size = np.nan_to_num(found.kish)
+    few = (np.square(skew) * CARRIERS > 1) | ~(found.variance > 0)
+    ends = np.array([wilson(float(p), float(n), z) for p, n in zip(share, size, strict=True)])
+    low = np.where(few, np.minimum(low, ends[:, 0]), low)
+    high = np.where(few, np.maximum(high, ends[:, 1]), high)
+    return np.clip(low, 0.0, 1.0), np.where(size > 0, np.clip(high, 0.0, 1.0), 1.0)
 
 
 def spent(sums: Sums, what: str) -> tuple[Floats, Floats, float]:

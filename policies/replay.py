@@ -8,9 +8,9 @@ arXiv 2301.09633 and 2311.01453), self-normalised (Hajek):
     D = mean(l m) + sum v (d - l m) / sum v,   v = observed / propensity, m = 1 - confidence, d =
     1[disagrees],
 
-where l is chosen per threshold to make the variance small; l = 0 is plain self-normalised weighting. Its
-variance comes from the influence of each row, and the 95 % interval is Wilson's at the sample size which that
-variance is worth, never above Kish's: a normal interval around a few disagreements is far too short.
+where l is chosen per threshold to make the variance small; l = 0 is plain self-normalised weighting. The
+interval is policies.offpolicy.interval: skewed as the weights are, and no shorter than the confidences
+themselves predict.
 
 Rows are put into bins between thresholds and the bins are summed; nothing is sorted, and a million rows take
 a fraction of a second. "Out of support" is said where the log cannot know: System 2 could not have been
@@ -20,7 +20,7 @@ observed for some of the rows, or the audits are worth too few.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -32,18 +32,17 @@ from pydantic import Field
 from memory.records import Outcome
 from memory.settings import Settings
 from policies.certify import Goal
-from policies.offpolicy import Columns, Estimate, Sums, disagreement, spent, sums_by_threshold
-from policies.reliability import Floats, wilson
+from policies.offpolicy import Columns, Sums, disagreement, interval, spent, sums_by_threshold
+from policies.reliability import Floats
 
 READ = ("confidence", "propensity", "agrees", "s1_tokens", "s2_tokens", "s1_seconds", "s2_seconds")
+Z95 = 1.959964
 
 
 class ReplaySettings(Settings):
     """How the log is replayed."""
 
-    grid: int = Field(
-        default=101, ge=2, le=10_000, description="thresholds tried between 0 and 1 where none are named"
-    )
+    grid: int = Field(default=101, ge=2, le=10_000, description="thresholds tried between 0 and 1 where none are named")
     min_effective: float = Field(
         default=20.0,
         ge=1.0,
@@ -63,15 +62,14 @@ class ReplayPoint:
 
     threshold: float  # 0..1
     escalated: float  # 0..1, share that System 2 would have answered
-    disagreement: (
-        float | None
-    )  # 0..1, among accepted answers; None: nothing accepted or nothing audited there
+    disagreement: float | None  # 0..1, among accepted answers; None: nothing accepted or nothing audited there
     low: float  # 0..1, ends of the 95 % interval of the disagreement
     high: float
+    upper: float  # 0..1, one-sided upper bound at the goal's confidence (0.95 without a goal)
     plain: float | None  # 0..1, the same by self-normalised weighting alone, to compare
     accepted: int  # answers
     audits: int  # accepted answers with a known System 2 outcome
-    effective: float  # what those audits are worth (Kish)
+    effective: float  # what those are worth after weighting (Kish)
     tokens: float | None  # generated tokens per answer, background audits included
     seconds: float | None  # wall seconds per answer, audits excluded (nobody waits for them)
     cost: float | None  # tokens over those of always System 2; below 1 saves
@@ -103,9 +101,7 @@ def columns(outcomes: Sequence[Outcome]) -> dict[str, npt.NDArray[Any]]:
         "skill": np.array([row.skill for row in outcomes], dtype=np.str_),
         "confidence": _floats([row.confidence for row in outcomes]),
         "propensity": _floats([row.propensity for row in outcomes]),
-        "agrees": np.array(
-            [-1 if row.agrees is None else int(row.agrees) for row in outcomes], dtype=np.int8
-        ),
+        "agrees": np.array([-1 if row.agrees is None else int(row.agrees) for row in outcomes], dtype=np.int8),
         "s1_tokens": _floats([row.s1_tokens for row in outcomes]),
         "s2_tokens": _floats([-1 if row.s2_tokens is None else row.s2_tokens for row in outcomes]),
         "s1_seconds": _floats([row.s1_seconds for row in outcomes]),
@@ -129,14 +125,10 @@ def replay(
     audited, for the tokens. The recommendation is an estimate; `policies.certify` is what promises.
     """
     settings = settings or ReplaySettings()
-    grid = (
-        np.linspace(0.0, 1.0, settings.grid) if thresholds is None else np.unique(np.array(thresholds, float))
-    )
-    points = _points(grid, sums_by_threshold(columns, grid), settings, audit_share)
+    grid = np.linspace(0.0, 1.0, settings.grid) if thresholds is None else np.unique(np.array(thresholds, float))
+    points = _points(grid, sums_by_threshold(columns, grid), goal, settings, audit_share)
     audits = int(np.count_nonzero(np.asarray(columns["agrees"]) >= 0))
-    return ReplayCurve(
-        points, len(columns["confidence"]), audits, None if goal is None else recommend(points, goal)
-    )
+    return ReplayCurve(points, len(columns["confidence"]), audits, None if goal is None else recommend(points, goal))
 
 
 def replay_skills(
@@ -168,15 +160,10 @@ def recommend(points: Sequence[ReplayPoint], goal: Goal) -> Recommendation:
 
 
 def _by_disagreement(supported: Sequence[ReplayPoint], goal: Goal) -> Recommendation:
-    z = NormalDist().inv_cdf(goal.confidence)
-    best: ReplayPoint | None = None
-    for point in sorted(supported, key=lambda p: -p.threshold):
-        if wilson(point.disagreement or 0.0, point.effective, z)[1] > goal.max_disagreement:
-            break
-        best = point
+    within = [point for point in supported if point.upper <= goal.max_disagreement]
     if best is None:
         strict = max(supported, key=lambda p: p.threshold)
-        why = f"Even at {strict.threshold:.2f} disagreement may be {strict.high:.1%}: nothing meets the goal."
+        why = f"Even at {strict.threshold:.2f} disagreement may be {strict.upper:.1%}: nothing meets the goal."
         return Recommendation(None, None, why)
     why = (
         f"At {best.threshold:.2f} System 1 answers {1 - best.escalated:.0%} and System 2 would contradict "
@@ -195,22 +182,54 @@ def _by_cost(supported: Sequence[ReplayPoint], max_cost: float) -> Recommendatio
         return Recommendation(None, None, f"No supported threshold costs at most {max_cost:.2f}: {found}.")
     best = min(within, key=lambda p: (p.disagreement, -p.threshold))
     why = f"At {best.threshold:.2f} an answer costs {best.cost:.2f} of always System 2, and an estimated "
-    why += (
-        f"{best.disagreement:.1%} of System 1's answers disagree: the least within a cost of {max_cost:.2f}."
-    )
+    why += f"{best.disagreement:.1%} of System 1's answers disagree: the least within a cost of {max_cost:.2f}."
     return Recommendation(best.threshold, best, why)
 
 
 def _points(
-    grid: Floats, sums: Sums, settings: ReplaySettings, audit_share: float
+    grid: Floats, sums: Sums, goal: Goal | None, settings: ReplaySettings, audit_share: float
 ) -> tuple[ReplayPoint, ...]:
     found = disagreement(sums)
-    tokens = _per_answer(sums, "tokens", audit_share)
-    seconds = _per_answer(sums, "seconds", 0.0)
-    always = spent(sums, "tokens")[2]
-    return tuple(
-        _point(float(grid[i]), i, sums, found, settings, float(tokens[i]), float(seconds[i]), always)
-        for i in range(len(grid))
+    low, high = interval(found, Z95)
+    _, upper = interval(found, NormalDist().inv_cdf(0.95 if goal is None else goal.confidence))
+    tokens, always = _per_answer(sums, "tokens", audit_share), spent(sums, "tokens")[2]
+    accepted, unsupported = sums.accepted["n"], sums.accepted["unsupported"]
+    numbers = {
+        "threshold": grid,
+        "escalated": 1.0 - accepted / max(1.0, sums.total["n"]),
+        "disagreement": found.robust,
+        "low": low,
+        "high": high,
+        "upper": upper,
+        "plain": found.plain,
+        "accepted": accepted,
+        "audits": sums.accepted["audits"],
+        "effective": found.kish,
+        "tokens": tokens,
+        "seconds": _per_answer(sums, "seconds", 0.0),
+        "cost": tokens / always if always > 0 else np.full(len(grid), math.nan),
+    }
+    rows = zip(*(column.tolist() for column in numbers.values()), strict=True)
+    whys = (_unsupported(*row, settings) for row in zip(accepted, unsupported, found.kish, strict=True))
+    return tuple(_point(dict(zip(numbers, row, strict=True)), why) for row, why in zip(rows, whys, strict=True))
+
+
+def _point(row: Mapping[str, float], out_of_support: str | None) -> ReplayPoint:
+    return ReplayPoint(
+        threshold=row["threshold"],
+        escalated=row["escalated"],
+        disagreement=_known(row["disagreement"]),
+        low=row["low"],
+        high=row["high"],
+        upper=row["upper"],
+        plain=_known(row["plain"]),
+        accepted=int(row["accepted"]),
+        audits=int(row["audits"]),
+        effective=row["effective"],
+        tokens=_known(row["tokens"]),
+        seconds=_known(row["seconds"]),
+        cost=_known(row["cost"]),
+        out_of_support=out_of_support,
     )
 
 
@@ -226,51 +245,11 @@ def _per_answer(sums: Sums, what: str, audit_share: float) -> Floats:
     return whole
 
 
-def _point(
-    threshold: float,
-    i: int,
-    sums: Sums,
-    found: Estimate,
-    settings: ReplaySettings,
-    tokens: float,
-    seconds: float,
-    always: float,
-) -> ReplayPoint:
-    accepted, unsupported = float(sums.accepted["n"][i]), float(sums.accepted["unsupported"][i])
-    share, worth = float(found.robust[i]), _worth(found, i)
-    low, high = wilson(share, worth) if worth > 0 else (0.0, 1.0)
-    return ReplayPoint(
-        threshold=threshold,
-        escalated=1.0 - accepted / max(1.0, sums.total["n"]),
-        disagreement=_known(share),
-        low=low,
-        high=high,
-        plain=_known(float(found.plain[i])),
-        accepted=int(accepted),
-        audits=int(sums.accepted["audits"][i]),
-        effective=worth,
-        tokens=_known(tokens),
-        seconds=_known(seconds),
-        cost=_known(tokens / always) if always > 0 else None,
-        out_of_support=_unsupported(accepted, unsupported, worth, settings),
-    )
-
-
-def _worth(found: Estimate, i: int) -> float:
-    """Audits that a binomial share of this variance would take; at most Kish's number."""
-    share, variance, kish = float(found.robust[i]), float(found.variance[i]), float(found.kish[i])
-    if variance <= 0.0 or not 0.0 < share < 1.0:
-        return kish
-    return min(kish, share * (1.0 - share) / variance)
-
-
 def _unsupported(accepted: float, unsupported: float, worth: float, settings: ReplaySettings) -> str | None:
     if accepted == 0:
         return None
     if unsupported / accepted > settings.max_unsupported:
-        return (
-            f"System 2 could not have been observed for {unsupported / accepted:.0%} of the accepted answers."
-        )
+        return f"System 2 could not have been observed for {unsupported / accepted:.0%} of the accepted answers."
     if worth < settings.min_effective:
         return f"The audits there are worth {worth:.0f}; {settings.min_effective:.0f} are needed."
     return None
