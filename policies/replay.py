@@ -161,10 +161,11 @@ def recommend(points: Sequence[ReplayPoint], goal: Goal) -> Recommendation:
 
 def _by_disagreement(supported: Sequence[ReplayPoint], goal: Goal) -> Recommendation:
     within = [point for point in supported if point.upper <= goal.max_disagreement]
-    if best is None:
-        strict = max(supported, key=lambda p: p.threshold)
-        why = f"Even at {strict.threshold:.2f} disagreement may be {strict.upper:.1%}: nothing meets the goal."
+    if not within:
+        best = min(supported, key=lambda p: p.upper)
+        why = f"At best, at {best.threshold:.2f}, disagreement may be {best.upper:.1%}: nothing meets the goal."
         return Recommendation(None, None, why)
+    best = min(within, key=lambda p: p.threshold)
     why = (
         f"At {best.threshold:.2f} System 1 answers {1 - best.escalated:.0%} and System 2 would contradict "
         f"an estimated {best.disagreement:.1%} of that, within {goal.max_disagreement:.1%} "
