@@ -130,9 +130,7 @@ def _item(path: Path, number: int, line: str) -> Item:
             raise ValueError("messages are wrong")
         return Item(kind, messages, row["answer"], bool(row["ended"]), weight, str(row["skill"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{path}, line {number}: {error}; write it with adapters.dataset.write_data"
-        ) from error
+        raise BadInput(f"{path}, line {number}: {error}; write it with adapters.dataset.write_data") from error
 
 
 def flatten(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -193,9 +191,7 @@ def _encode_one(item: Item, tokenizer: Tokenizer, max_tokens: int) -> Example | 
     return Example(ids, len(prompt), item.weight)
 
 
-def batches(
-    examples: Sequence[Example], batch: int, epochs: int, seed: int
-) -> Iterator[tuple[int, list[Example]]]:
+def batches(examples: Sequence[Example], batch: int, epochs: int, seed: int) -> Iterator[tuple[int, list[Example]]]:
     """(epoch, examples) for every step, shuffled anew each epoch. The same seed gives the same order.
 
     The last batch of an epoch may be smaller; none is dropped.

@@ -19,9 +19,7 @@ class TrainSettings(Settings):
     """
 
     rank: int = Field(default=16, ge=1, le=256, description="LoRA rank; at most the engine's max_lora_rank")
-    alpha: int = Field(
-        default=32, ge=1, le=1024, description="LoRA alpha; it scales the update by alpha / rank"
-    )
+    alpha: int = Field(default=32, ge=1, le=1024, description="LoRA alpha; it scales the update by alpha / rank")
     learning_rate: float = Field(default=3e-4, gt=0, le=1e-1, description="peak learning rate of AdamW")
     epochs: int = Field(default=3, ge=1, le=100, description="passes over the lessons")
     batch: int = Field(default=16, ge=1, le=1024, description="lessons per optimizer step")
@@ -29,15 +27,11 @@ class TrainSettings(Settings):
         default=0.05, ge=0, le=0.5, description="share of the steps with a rising learning rate, 0..0.5"
     )
     clip: float = Field(default=1.0, gt=0, le=1000, description="largest norm of a step's gradient")
-    max_tokens: int = Field(
-        default=2048, ge=16, le=131072, description="tokens; a lesson longer than this is left out"
-    )
+    max_tokens: int = Field(default=2048, ge=16, le=131072, description="tokens; a lesson longer than this is left out")
     pack_tokens: int = Field(
         default=1024, ge=16, le=131072, description="tokens computed at once; it bounds the memory"
     )
-    threads: int = Field(
-        default=0, ge=0, le=1024, description="CPU threads of the trainer; 0: every processor"
-    )
+    threads: int = Field(default=0, ge=0, le=1024, description="CPU threads of the trainer; 0: every processor")
     nice: int = Field(default=10, ge=0, le=19, description="niceness of the trainer, 0 (none) to 19")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where to train; auto: a GPU if there is one"
@@ -58,9 +52,7 @@ class Job(Settings):
 
     number: int = Field(ge=1, description="the adapter's number; never given twice")
     base: str = Field(min_length=1, description="folder of the base model")
-    base_identity: str = Field(
-        min_length=1, description="identity of the base model, as ModelFolder.identity"
-    )
+    base_identity: str = Field(min_length=1, description="identity of the base model, as ModelFolder.identity")
     data: str = Field(min_length=1, description="JSONL written by adapters.dataset.write_data")
     out: str = Field(min_length=1, description="adapters folder; the trainer adds <name>/ to it")
     seed: int = Field(default=0, ge=0, description="order of the lessons and first values of the adapter")

@@ -64,11 +64,7 @@ def get_model(
         return ModelFolder(str(path.resolve()), folder_identity(path, cache), "folder", spec)
     if path.is_file():
         return _gguf(path, cache, progress)
-    if (
-        spec.endswith(".gguf")
-        or spec.startswith((".", "/", "~"))
-        or not re.fullmatch(r"[\w.-]+/[\w.-]+", spec)
-    ):
+    if spec.endswith(".gguf") or spec.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", spec):
         raise BadConfig(
             f"there is no model {spec!r}: it is neither a folder, a GGUF file nor a hub name (owner/name); "
             f"built in are {', '.join(BUILTIN)}",
@@ -199,9 +195,7 @@ def folder_identity(folder: Path, cache: Path) -> str:
             f"{folder} is no model folder: it needs config.json and *.safetensors",
             param="model",
         )
-    parts = [
-        p for n in ("config.json", "tokenizer.json", "chat_template.jinja") if (p := folder / n).is_file()
-    ]
+    parts = [p for n in ("config.json", "tokenizer.json", "chat_template.jinja") if (p := folder / n).is_file()]
     parts += weights
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in parts]
     note = cache / ".identities" / hashlib.sha256(json.dumps(stats).encode()).hexdigest()
@@ -233,9 +227,7 @@ def _print_progress(what: str, share: float | None) -> None:
 
 def main(arguments: list[str]) -> int:
     """`NAME [--cache FOLDER] [--json]`. Returns the exit code: 0 got, 1 not, with a sentence."""
-    parser = argparse.ArgumentParser(
-        prog="python -m adapters.model", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m adapters.model", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name", nargs="?", help=f"folder, GGUF file, hub name, or {', '.join(BUILTIN)}")
     parser.add_argument("--cache", type=Path, help=f"where models are kept (default {default_cache()})")
     parser.add_argument("--json", action="store_true", help="print path, identity and source as JSON")

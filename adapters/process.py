@@ -44,6 +44,20 @@ class Making:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+def is_running(folder: str) -> bool:
+    """Whether the process that works in this hidden folder still lives."""
+    pid = folder.rpartition("-")[2]
+    if not folder.startswith(HIDDEN) or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it lives and is another user's
+    return True
+
+
 def sync(path: Path) -> None:
     """Put a file or a folder's names on the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -70,9 +84,7 @@ def fault(error: Exception) -> tuple[int, str, str]:
     text = str(error)
     # torch names a CPU allocation that failed in the text of a RuntimeError alone.
     if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
-        sentence = (
-            "training ran out of memory; lower train.pack_tokens or train.max_tokens, or free some memory"
-        )
+        sentence = "training ran out of memory; lower train.pack_tokens or train.max_tokens, or free some memory"
         return OUT_OF_MEMORY, "out_of_memory", sentence
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return DISK_FULL, "storage_full", f"the adapter could not be written: {error.strerror}"

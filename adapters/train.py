@@ -207,9 +207,7 @@ def _save(model: Any, folder: Path, job: Job) -> None:
         sync(path)
 
 
-def _describe(
-    job: Job, folder: Path, data: Encoded, lessons_digest: str, learnt: Learnt, started: float
-) -> Manifest:
+def _describe(job: Job, folder: Path, data: Encoded, lessons_digest: str, learnt: Learnt, started: float) -> Manifest:
     import peft
     import transformers
 
