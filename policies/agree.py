@@ -25,27 +25,17 @@ class AgreementSettings(Settings):
     """How many attempts are drawn for a question, and what their votes are good for."""
 
     block: int = Field(default=4, ge=1, le=64, description="attempts drawn at once, in one request")
-    max_samples: int = Field(
-        default=8, ge=1, le=256, description="attempts at most, without the perturbed ones"
-    )
+    max_samples: int = Field(default=8, ge=1, le=256, description="attempts at most, without the perturbed ones")
     stop: Literal["certain", "beta", "never"] = Field(
         default="beta", description="early stop: see policies/agree.py `stop`"
     )
     stop_confidence: float = Field(
         default=0.95, gt=0.5, lt=1, description="0..1, posterior at which the Beta rule stops"
     )
-    cancel: bool = Field(
-        default=False, description="stop as soon as train-grade is out of reach (for practice)"
-    )
-    serve_share: float = Field(
-        default=0.0, ge=0, le=1, description="0..1, least share of the votes for serve-grade"
-    )
-    train_share: float = Field(
-        default=0.75, ge=0, le=1, description="0..1, least share of the votes for train-grade"
-    )
-    train_attempts: int = Field(
-        default=4, ge=1, le=256, description="attempts that train-grade needs at least"
-    )
+    cancel: bool = Field(default=False, description="stop as soon as train-grade is out of reach (for practice)")
+    serve_share: float = Field(default=0.0, ge=0, le=1, description="0..1, least share of the votes for serve-grade")
+    train_share: float = Field(default=0.75, ge=0, le=1, description="0..1, least share of the votes for train-grade")
+    train_attempts: int = Field(default=4, ge=1, le=256, description="attempts that train-grade needs at least")
     perturb: tuple[Perturbation, ...] = Field(
         default=(), description="input changes under which the answer must not change"
     )
@@ -84,9 +74,7 @@ def stop(votes: Sequence[str | None], settings: AgreementSettings, cap: int | No
         return StopDecision(True, f"all {n} attempts drawn", 0.0)
     first, second = _leaders(votes)
     if settings.stop != "never" and first > second + cap - n:
-        return StopDecision(
-            True, f"{first} of {n} votes, the remaining {cap - n} cannot change the winner", 0.0
-        )
+        return StopDecision(True, f"{first} of {n} votes, the remaining {cap - n} cannot change the winner", 0.0)
     if settings.stop == "beta" and (sure := leader_posterior(first, second)) >= settings.stop_confidence:
         return StopDecision(True, f"{first} votes to {second}: ahead with posterior {sure:.3f}", 1.0 - sure)
     if settings.cancel and first + cap - n < settings.train_share * cap:
@@ -112,19 +100,17 @@ def verdict(
     that of the attempts which say the same. Ties go to the answer that came first. Votes are over all
     attempts, perturbed ones included; "" counts attempts without an answer. No attempts give Grade.NONE.
     """
-    labels = _labels(attempts, answer_type, chosen)
-    votes = Counter(label or "" for label in labels)
-    spoken = Counter(label for label in labels if label is not None)
+    cast = labels(attempts, answer_type, chosen)
+    votes = Counter(label or "" for label in cast)
+    spoken = Counter(label for label in cast if label is not None)
     if not spoken:
-        return Verdict(None, dict(votes), 0.0, Grade.NONE, f"none of {len(labels)} attempts gave an answer")
+        return Verdict(None, dict(votes), 0.0, Grade.NONE, f"none of {len(cast)} attempts gave an answer")
     winner = chosen if chosen is not None and chosen in spoken else spoken.most_common(1)[0][0]
-    share = votes[winner] / len(labels)
-    against = _against_training(attempts, labels, winner, settings)
-    said = f"{votes[winner]} of {len(labels)} attempts agree"
+    share = votes[winner] / len(cast)
+    against = _against_training(attempts, cast, winner, settings)
+    said = f"{votes[winner]} of {len(cast)} attempts agree"
     if share < settings.serve_share:
-        return Verdict(
-            winner, dict(votes), share, Grade.NONE, f"{said}, below serve_share {settings.serve_share:g}"
-        )
+        return Verdict(winner, dict(votes), share, Grade.NONE, f"{said}, below serve_share {settings.serve_share:g}")
     if against:
         return Verdict(winner, dict(votes), share, Grade.SERVE, f"{said}; not for training: {against}")
     under = f", also under {', '.join(settings.perturb)}" if settings.perturb else ""
@@ -132,11 +118,11 @@ def verdict(
 
 
 def _against_training(
-    attempts: Sequence[Attempt], labels: Sequence[str | None], winner: str, settings: AgreementSettings
+    attempts: Sequence[Attempt], cast: Sequence[str | None], winner: str, settings: AgreementSettings
 ) -> str | None:
     """Why the winner must not be trained on; None if it may."""
-    votes, n = Counter(label or "" for label in labels), len(labels)
-    plain = [label for attempt, label in zip(attempts, labels, strict=True) if attempt.perturbation is None]
+    votes, n = Counter(label or "" for label in cast), len(cast)
+    plain = [label for attempt, label in zip(attempts, cast, strict=True) if attempt.perturbation is None]
     if len(plain) < settings.train_attempts:
         return f"{len(plain)} attempts at the question as asked, {settings.train_attempts} needed"
     if 2 * votes[winner] <= n:
@@ -144,7 +130,7 @@ def _against_training(
     if votes[winner] < settings.train_share * n:
         return f"share {votes[winner] / n:.2f} is below train_share {settings.train_share:g}"
     for kind in settings.perturb:
-        changed = [lab for att, lab in zip(attempts, labels, strict=True) if att.perturbation == kind]
+        changed = [lab for att, lab in zip(attempts, cast, strict=True) if att.perturbation == kind]
         if not changed:
             return f"no attempt under {kind}"
         if 2 * sum(label == winner for label in changed) <= len(changed):
@@ -152,18 +138,18 @@ def _against_training(
     return None
 
 
-def _labels(attempts: Sequence[Attempt], answer_type: AnswerType, chosen: str | None) -> list[str | None]:
+def labels(attempts: Sequence[Attempt], answer_type: AnswerType, chosen: str | None = None) -> list[str | None]:
     """Each attempt's vote: its answer, or for free texts the first answer that says the same."""
     if answer_type is not AnswerType.FREE_TEXT:
         return [attempt.answer for attempt in attempts]
     heads = [] if chosen is None else [chosen]
-    labels: list[str | None] = []
+    cast: list[str | None] = []
     for attempt in attempts:
         head = next((h for h in heads if answers.same(h, attempt.answer, answer_type)), attempt.answer)
         if head is not None and head not in heads:
             heads.append(head)
-        labels.append(head)
-    return labels
+        cast.append(head)
+    return cast
 
 
 def _leaders(votes: Sequence[str | None]) -> tuple[int, int]:

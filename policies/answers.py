@@ -79,9 +79,7 @@ def extract(
     return None if found is None else normalise(found, answer_type, choices)
 
 
-def find(
-    text: str, answer_type: AnswerType, choices: Sequence[str] = (), *, marked_only: bool = False
-) -> str | None:
+def find(text: str, answer_type: AnswerType, choices: Sequence[str] = (), *, marked_only: bool = False) -> str | None:
     """The answer in `text` as it was written, or None. Arguments as in `extract`."""
     text = unicodedata.normalize("NFC", text).strip()
     if not text:
@@ -206,11 +204,7 @@ def _short(line: str) -> str:
 
 
 def _numbers(text: str) -> list[re.Match[str]]:
-    return [
-        m
-        for m in _NUMBER.finditer(text)
-        if not (m.start() and text[m.start() - 1].isalpha() and not m["sign"])
-    ]
+    return [m for m in _NUMBER.finditer(text) if not (m.start() and text[m.start() - 1].isalpha() and not m["sign"])]
 
 
 def _first_number(text: str) -> str | None:
@@ -315,9 +309,7 @@ def _find_verdict(text: str) -> str | None:
     if alone:
         return alone[1]
     for part in reversed(_marked_parts(text)):
-        letter = re.match(
-            r"(?:assistant |response |output |answer )?[\[(*]*([ABC]|tie)\b", part, re.IGNORECASE
-        )
+        letter = re.match(r"(?:assistant |response |output |answer )?[\[(*]*([ABC]|tie)\b", part, re.IGNORECASE)
         if letter:
             return letter[1]
     words = list(_VERDICT_WORDS.finditer(text))

@@ -9,7 +9,7 @@ them for every question of the skill.
 
 from __future__ import annotations
 
-from agent.system2.problem import Problem, attempts_of, one_by_one, user
+from agent.system2.problem import Problem, attempts_of, one_by_one, user, with_turns
 from agent.system2.settings import System2Settings
 from agent.system2.think import Think
 from memory.records import Attempt, Call, Message
@@ -38,14 +38,11 @@ def prompt(problem: Problem, settings: System2Settings) -> tuple[Message, ...]:
     answer."""
     examples = problem.skill.examples
     if not examples:
-        form = f" End with the line: {problem.form}" if problem.form else ""
-        return with_suffix(problem.messages, settings.cot.instruction + form)
+        return with_suffix(problem.messages, f"{settings.cot.instruction} {problem.form_request}".strip())
     if settings.cot.examples_as == "text":
         shown = [f"Question: {e.question}\nAnswer: {worked(e)}" for e in examples]
         return user("\n\n".join([*shown, f"Question: {problem.text}\nAnswer:"]))
-    system = tuple(m for m in problem.messages if m.get("role") == "system")
-    rest = tuple(m for m in problem.messages if m.get("role") != "system")
-    return (*system, *(turn for e in examples for turn in _turns(e)), *rest)
+    return with_turns(problem, [(e.question, worked(e)) for e in examples])
 
 
 def worked(example: Example) -> str:
@@ -53,16 +50,7 @@ def worked(example: Example) -> str:
     return f"{example.reasoning} The answer is {example.answer}.".strip()
 
 
-def _turns(example: Example) -> tuple[Message, Message]:
-    return (
-        {"role": "user", "content": example.question},
-        {"role": "assistant", "content": worked(example)},
-    )
-
-
-async def _conclude(
-    problem: Problem, think: Think, settings: System2Settings, call: Call, sample: int
-) -> Call:
+async def _conclude(problem: Problem, think: Think, settings: System2Settings, call: Call, sample: int) -> Call:
     """Kojima's second call: the reasoning is handed back and the answer alone is asked for."""
     reasoning: Message = {"role": "assistant", "content": call.completions[sample].text}
     form = problem.form or "the final answer alone."

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from agent.system2 import cot, direct, vote
+from agent.system2 import bsm, cot, direct, got, rar, s2a, tot, usc, vote
 from agent.system2.problem import Problem
 from agent.system2.settings import System2Settings
 from agent.system2.think import Think
-from memory.errors import BadConfig
+from memory.errors import BadConfig, TimedOut
 from memory.records import AnswerType, Attempt, Deliberation, Verdict
 from policies import agree, answers
 
 METHODS: Mapping[str, vote.Method] = {
     "direct": direct.attempts,
     "cot": cot.attempts,
+    "rar": rar.attempts,
+    "s2a": s2a.attempts,
+    "bsm": bsm.attempts,
+    "tot": tot.attempts,
+    "got": got.attempts,
 }
 
 
@@ -33,7 +38,8 @@ async def deliberate(problem: Problem, think: Think, settings: System2Settings) 
     if skill.agreement.max_samples == 1:  # a vote of one: no chance wanted
         own = own.model_copy(update={"temperature": 0.0})
     attempts = await vote.attempts(method, problem, think, own)
-    verdict = agree.verdict(attempts, skill.agreement, problem.answer_type)
+    chosen = await _consensus(problem, think, own, attempts)
+    verdict = agree.verdict(attempts, skill.agreement, problem.answer_type, chosen)
     return Deliberation(
         skill.method,
         think.calls,
@@ -43,6 +49,19 @@ async def deliberate(problem: Problem, think: Think, settings: System2Settings) 
         think.tokens,
         think.seconds,
     )
+
+
+async def _consensus(
+    problem: Problem, think: Think, settings: System2Settings, attempts: tuple[Attempt, ...]
+) -> str | None:
+    """The model's choice among free texts where the skill wants it; None leaves it to the count."""
+    how = problem.skill.agreement.select
+    if how == "majority" or problem.answer_type is not AnswerType.FREE_TEXT:
+        return None
+    try:
+        return await (usc.select if how == "usc_select" else usc.compose)(problem, think, settings, attempts)
+    except TimedOut:  # the attempts are there: count them
+        return None
 
 
 def shown(problem: Problem, attempts: tuple[Attempt, ...], verdict: Verdict) -> str:

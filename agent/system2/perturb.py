@@ -19,17 +19,13 @@ class Change:
     """The changed question, and how its answers read in the terms of the question as asked."""
 
     problem: Problem
-    names: Mapping[
-        str, str
-    ]  # answer to the changed question -> the same answer to the original; others as they are
+    names: Mapping[str, str]  # answer to the changed question -> the same answer to the original; others as they are
 
     def back(self, answer: str | None) -> str | None:
         return None if answer is None else self.names.get(answer, answer)
 
 
-_OPTION = re.compile(
-    r"^(?P<lead>[ \t]*\(?)(?P<letter>[A-J])(?P<tail>[).:])[ \t]+(?P<text>\S.*)$", re.MULTILINE
-)
+_OPTION = re.compile(r"^(?P<lead>[ \t]*\(?)(?P<letter>[A-J])(?P<tail>[).:])[ \t]+(?P<text>\S.*)$", re.MULTILINE)
 _SAME_FACTS = re.compile(r"\d+(?:[.,]\d+)*")
 
 

@@ -39,9 +39,27 @@ class Problem:
         """The last line an answer should end with, "" for free text."""
         return _FORMS.get(self.answer_type, "")
 
+    @property
+    def form_request(self) -> str:
+        """A sentence that asks for that last line, "" for free text."""
+        return f"End with the line: {self.form}" if self.form else ""
+
     def reworded(self, text: str) -> Problem:
         """The same conversation with another text for the question."""
         return Problem(with_text(self.messages, text), self.skill)
+
+
+def with_turns(problem: Problem, shots: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
+    """The conversation with earlier question and reply turns put before it, behind any system message.
+
+    They are the same for every question of a skill, so that the engine's prefix cache holds them.
+    """
+    system = tuple(m for m in problem.messages if m.get("role") == "system")
+    rest = tuple(m for m in problem.messages if m.get("role") != "system")
+    turns: list[Message] = []
+    for asked, replied in shots:
+        turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": replied}]
+    return (*system, *turns, *rest)
 
 
 def user(text: str) -> tuple[Message, ...]:
@@ -58,8 +76,7 @@ def attempts_of(problem: Problem, call: Call) -> tuple[Attempt, ...]:
                 done.text,
                 problem.answer_type,
                 problem.skill.choices,
-                marked_only=done.finish_reason == "length"
-                and problem.answer_type is not AnswerType.FREE_TEXT,
+                marked_only=done.finish_reason == "length" and problem.answer_type is not AnswerType.FREE_TEXT,
             ),
             done.text,
             call.id,

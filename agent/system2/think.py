@@ -11,6 +11,8 @@ from agent.engine.wire import Priority, Sampling
 from memory.errors import TimedOut
 from memory.records import Call, Completion, Message
 
+_GO_ON = {"add_generation_prompt": False, "continue_final_message": True}  # vLLM's chat fields
+
 
 class Chat(Protocol):
     """The one verb of an engine that thinking needs."""
@@ -66,18 +68,19 @@ class Think:
         temperature: float = 0.0,
         stop: tuple[str, ...] = (),
         parents: tuple[int, ...] = (),
+        go_on: bool = False,
     ) -> Call:
-        """`n` samples of one prompt. Raises TimedOut when a budget is spent, and what the engine raises."""
+        """`n` samples of one prompt; with `go_on` they continue its last, assistant's, message. Raises
+        TimedOut when a budget is spent, and what the engine raises."""
         limit = self._affordable(max_tokens, n)
         self._reserved += limit * n
         try:
-            sampling = Sampling(temperature=temperature, max_tokens=limit, n=n, stop=stop)
+            extra = _GO_ON if go_on else {}
+            sampling = Sampling(temperature=temperature, max_tokens=limit, n=n, stop=stop, extra=extra)
             async with asyncio.timeout(self._seconds_left()):
                 done = await self._engine.chat(self._model, messages, sampling, priority=self._priority)
         except TimeoutError as error:
-            raise TimedOut(
-                f"System 2 ran out of its {self._budget_s:g} s; raise system2.budget_s."
-            ) from error
+            raise TimedOut(f"System 2 ran out of its {self._budget_s:g} s; raise system2.budget_s.") from error
         finally:
             self._reserved -= limit * n
         call = Call(len(self._calls), stage, tuple(parents), tuple(messages), done)

@@ -23,15 +23,13 @@ from policies import agree
 Method = Callable[[Problem, Think, System2Settings, int], Awaitable[tuple[Attempt, ...]]]
 
 
-async def attempts(
-    method: Method, problem: Problem, think: Think, settings: System2Settings
-) -> tuple[Attempt, ...]:
+async def attempts(method: Method, problem: Problem, think: Think, settings: System2Settings) -> tuple[Attempt, ...]:
     """Votes until they decide. A spent budget ends the vote with what there is; raises TimedOut if that is
     none."""
     rule = problem.skill.agreement
     votes: list[Attempt] = []
     try:
-        while not agree.stop([a.answer for a in votes], rule).stop:
+        while not agree.stop(agree.labels(votes, problem.answer_type), rule).stop:
             n = min(rule.block, rule.max_samples - len(votes))
             votes += await method(problem, think, settings, n)
         if _worth_perturbing(votes, problem):
@@ -47,9 +45,7 @@ def _worth_perturbing(votes: list[Attempt], problem: Problem) -> bool:
     return problem.skill.train and agree.verdict(votes, plain, problem.answer_type).grade is Grade.TRAIN
 
 
-async def _perturbed(
-    method: Method, problem: Problem, think: Think, settings: System2Settings
-) -> list[Attempt]:
+async def _perturbed(method: Method, problem: Problem, think: Think, settings: System2Settings) -> list[Attempt]:
     """Attempts at the changed question, their answers in the terms of the question as asked."""
     votes: list[Attempt] = []
     for kind in problem.skill.agreement.perturb:

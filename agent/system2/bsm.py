@@ -1,0 +1,173 @@
+"""bsm: Branch-Solve-Merge as a judge of two responses (Saha et al. 2023, 2310.15123; System 2 Distillation,
+4.4).
+
+Branch: a plan of at most 5 criteria, from the question alone. Solve: both responses scored 1 to 5 on each
+criterion. Merge: the sums compared (2310.15123), or by the model, which reads the evaluations (figure 9).
+In both orders; a tie unless the orders agree. Calls with k criteria: 1 + 2k, with `merge: model` 3 + 2k (11
+or 13 for k = 5; the branch does not see the responses, so one serves both orders). Greedy; more attempts at
+once are samples of the same calls. With `orders: asked` only the order of the prompt is judged (1 + k
+calls): together with the perturbation `response_order` that is System 2 Distillation's filter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+
+from agent.system2 import pair
+from agent.system2.pair import Pair
+from agent.system2.problem import Problem, user
+from agent.system2.settings import System2Settings
+from agent.system2.think import Think
+from memory.errors import BadInput
+from memory.records import AnswerType, Attempt, Call
+from policies import answers
+
+_SWAP = {"A": "B", "B": "A", "C": "C"}
+_LIST_MARK = re.compile(r"^\s*(?:\d+[.)]|[-*\u2022])?\s*\**\s*")
+_LISTED = re.compile(r"\s*(?:\d+[.)]|[-*\u2022])\s")
+_NAMED_SCORE = re.compile(
+    r"\b(?:Assistant |Response |Score (?:of|for) (?:Assistant |Response )?)?([AB])\W{0,6}([1-5])(?!\d)"
+)
+_ANY_SCORE = re.compile(r"(?<![\d./])([1-5])(?![\d])")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One order's verdict, in the terms of the question as asked."""
+
+    winner: str | None  # "A", "B", "C"; None: no score could be read
+    text: str
+    call: int
+
+
+async def attempts(problem: Problem, think: Think, settings: System2Settings, n: int) -> tuple[Attempt, ...]:
+    """`n` judgements. Raises BadInput where the question holds no two responses."""
+    found = pair.parse(problem.text)
+    if found is None:
+        raise BadInput(
+            "bsm judges two responses: mark them in the last message, for instance as "
+            "[The Start of Assistant A's Answer] ... [The End of Assistant A's Answer], and B's alike."
+        )
+    temperature = settings.temperature if n > 1 else 0.0
+    plan = await think.ask("branch", user(_branch(found, settings)), max_tokens=settings.bsm.plan_tokens)
+    orders = [False, True] if settings.bsm.orders == "both" else [False]
+    judged = await asyncio.gather(
+        *(_judge(found, plan, think, settings, n, temperature, swapped=swapped) for swapped in orders)
+    )
+    return tuple(_attempt([order[i] for order in judged], i) for i in range(n))
+
+
+def criteria(plan: str, limit: int) -> list[str]:
+    """The plan's lines, without list marks and headings; the whole plan where it has none."""
+    lines = [_LIST_MARK.sub("", line).strip() for line in plan.splitlines()]
+    marked = [
+        text for line, text in zip(plan.splitlines(), lines, strict=True) if re.match(r"\s*(?:\d+[.)]|[-*])", line)
+    ]
+    kept = [line for line in marked or lines if len(line) > 3 and not line.endswith(":")]
+    return kept[:limit] or ["Overall quality: which response answers the question better?"]
+
+
+def scores(text: str) -> tuple[int, int] | None:
+    """(score of A, score of B), each 1..5, or None where two cannot be read."""
+    named = dict(reversed(_NAMED_SCORE.findall(text)))
+    if len(named) == 2:
+        return int(named["A"]), int(named["B"])
+    bare = _ANY_SCORE.findall(text)
+    return (int(bare[0]), int(bare[1])) if len(bare) >= 2 else None
+
+
+async def _judge(
+    found: Pair, plan: Call, think: Think, settings: System2Settings, n: int, temperature: float, *, swapped: bool
+) -> list[Judged]:
+    """`n` verdicts on the responses in one order."""
+    shown = found.swapped() if swapped else found
+    listed = criteria(plan.completions[0].text, settings.bsm.criteria)
+    solved = await asyncio.gather(
+        *(
+            think.ask(
+                "solve, swapped" if swapped else "solve",
+                user(_solve(shown, criterion)),
+                n=n,
+                temperature=temperature,
+                max_tokens=settings.bsm.score_tokens,
+                parents=(plan.id,),
+            )
+            for criterion in listed
+        )
+    )
+    if settings.bsm.merge == "sum":
+        return [_by_sum(listed, solved, i, swapped=swapped) for i in range(n)]
+    merging = (_by_model(shown, listed, solved, i, think, settings, swapped=swapped) for i in range(n))
+    return list(await asyncio.gather(*merging))
+
+
+def _by_sum(listed: list[str], solved: list[Call], i: int, *, swapped: bool) -> Judged:
+    read = [(c, scores(call.completions[i].text)) for c, call in zip(listed, solved, strict=True)]
+    known = [(c, s) for c, s in read if s is not None]
+    lines = [f"{c.split(':')[0]}: A {s[0]}, B {s[1]}" for c, s in known]
+    a, b = sum(s[0] for _, s in known), sum(s[1] for _, s in known)
+    winner = None if not known else "A" if a > b else "B" if b > a else "C"
+    order = " (responses swapped)" if swapped else ""
+    text = "\n".join([*lines, f"Sum{order}: A {a}, B {b}"])
+    return Judged(_SWAP[winner] if winner and swapped else winner, text, solved[-1].id)
+
+
+async def _by_model(
+    found: Pair,
+    listed: list[str],
+    solved: list[Call],
+    i: int,
+    think: Think,
+    settings: System2Settings,
+    *,
+    swapped: bool,
+) -> Judged:
+    evaluations = [f"{c}\n{call.completions[i].text}" for c, call in zip(listed, solved, strict=True)]
+    merged = await think.ask(
+        "merge, swapped" if swapped else "merge",
+        user(_merge(found, evaluations)),
+        max_tokens=settings.bsm.merge_tokens,
+        parents=tuple(call.id for call in solved),
+    )
+    text = merged.completions[0].text
+    winner = answers.extract(text, AnswerType.VERDICT)
+    return Judged(_SWAP[winner] if winner and swapped else winner, text, merged.id)
+
+
+def _attempt(orders: list[Judged], sample: int) -> Attempt:
+    """One vote: the winner both orders name, else a tie; None where no order could be read."""
+    named = [order.winner for order in orders if order.winner is not None]
+    winner = None if not named else named[0] if len(set(named)) == 1 else "C"
+    lines = "\n".join(order.text for order in orders)
+    return Attempt(winner, f"{lines}\n[[{winner}]]" if winner else lines, orders[-1].call, sample)
+
+
+def _branch(found: Pair, settings: System2Settings) -> str:
+    return (
+        f"Two AI assistants will answer the question below, and their answers are to be compared. List up to "
+        f"{settings.bsm.criteria} criteria to compare them by, the most important first. Write one criterion per "
+        "line: its name, a colon, and in a few words how to check it. Do not answer the question.\n\n"
+        f"Question: {found.question}"
+    )
+
+
+def _solve(found: Pair, criterion: str) -> str:
+    return (
+        f"{_shown(found)}\n\nJudge both answers by this criterion alone: {criterion}\n"
+        "Give each a whole number from 1 (bad) to 5 (excellent). Reply in exactly two lines:\nA: <score>\nB: <score>"
+    )
+
+
+def _merge(found: Pair, evaluations: list[str]) -> str:
+    points = "\n\n".join(f"Evaluation {i + 1}. {e}" for i, e in enumerate(evaluations))
+    return (
+        f"{_shown(found)}\n\nThe answers were scored from 1 to 5, one criterion at a time:\n\n{points}\n\n"
+        "Say in one sentence which answer is better over all. Then write the verdict on the last line: "
+        "[[A]] if A is better, [[B]] if B is better, [[C]] for a tie."
+    )
+
+
+def _shown(found: Pair) -> str:
+    return f"Question: {found.question}\n\nAnswer A:\n{found.a}\n\nAnswer B:\n{found.b}"
