@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,9 +41,7 @@ class MemorySettings(Settings):
         ge=1,
         description="records that may wait for a slow or full disk before new requests are refused",
     )
-    keep_backups: int = Field(
-        default=7, ge=1, le=1000, description="online backups kept; older ones are removed"
-    )
+    keep_backups: int = Field(default=7, ge=1, le=1000, description="online backups kept; older ones are removed")
 
 
 class Base:
@@ -82,9 +80,7 @@ class Base:
 
     def _writing(self) -> Writer:
         if self._writer is None:
-            raise Conflict(
-                "this memory was opened read-only, because another process writes it; ask that process"
-            )
+            raise Conflict("this memory was opened read-only, because another process writes it; ask that process")
         return self._writer
 
     @contextmanager
@@ -129,9 +125,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             check_same_thread=False,
         )
     except sqlite3.OperationalError as error:
-        raise StorageFull(
-            f"{path} cannot be opened ({error}); check that it exists and its rights"
-        ) from error
+        raise StorageFull(f"{path} cannot be opened ({error}); check that it exists and its rights") from error
     con.row_factory = sqlite3.Row
     con.execute("PRAGMA foreign_keys = ON")
     con.execute("PRAGMA cache_size = -65536")  # KiB
@@ -155,3 +149,22 @@ def advice(state_dir: Path) -> str:
     if not backups:
         return "there is no backup; move it away to start empty"
     return f"restore the newest backup with `secondnature restore {backups[-1].name}`"
+
+
+def check(path: Path) -> None:
+    """SQLite's quick check of an existing database.
+
+    Raises:
+        Damaged: it found something; the message names the newest backup.
+    """
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30.0)) as con:
+            found = con.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        raise StorageFull(f"{path} cannot be read ({error}); check the folder's rights and free space") from error
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise Damaged(f"{path} is damaged ({found}); {advice(path.parent)}")

@@ -65,9 +65,7 @@ def unpack(blob: bytes) -> bytes:
     try:
         return zlib.decompress(blob)
     except zlib.error as error:
-        raise Damaged(
-            f"a stored record cannot be decompressed ({error}); restore the newest backup"
-        ) from error
+        raise Damaged(f"a stored record cannot be decompressed ({error}); restore the newest backup") from error
 
 
 def _encode_awkward(record: Any) -> bytes:
@@ -93,9 +91,7 @@ def _decode_repaired(cls: type[R], text: bytes) -> R:
     try:
         return _adapter(cls).validate_python(_with_infinities(orjson.loads(text)))
     except (ValidationError, orjson.JSONDecodeError) as error:
-        raise Damaged(
-            f"a stored {cls.__name__} cannot be read: {error}; restore the newest backup"
-        ) from error
+        raise Damaged(f"a stored {cls.__name__} cannot be read: {error}; restore the newest backup") from error
 
 
 def _with_infinities(value: Any) -> Any:

@@ -86,10 +86,7 @@ class Decisions(Base):
 
     def skill_history(self, skill: str) -> list[SkillStateRow]:
         """Every state that a skill was in, oldest first."""
-        return [
-            _state(row)
-            for row in self._rows("SELECT * FROM skill_states WHERE skill = ? ORDER BY id", (skill,))
-        ]
+        return [_state(row) for row in self._rows("SELECT * FROM skill_states WHERE skill = ? ORDER BY id", (skill,))]
 
     def start_night(self, reason: str) -> int:
         """A night begins; gives its number.
@@ -102,9 +99,7 @@ class Decisions(Base):
         def start(con: sqlite3.Connection) -> int:
             running = con.execute("SELECT id FROM nights WHERE finished_at IS NULL").fetchone()
             if running is not None:
-                raise Conflict(
-                    f"night {running['id']} is under way; wait for it to finish", retry_after_s=60.0
-                )
+                raise Conflict(f"night {running['id']} is under way; wait for it to finish", retry_after_s=60.0)
             sql = "INSERT INTO nights (reason, started_at, outcome, report) VALUES (?, ?, 'running', '{}') RETURNING id"
             return int(con.execute(sql, (reason, now)).fetchone()[0])
 
@@ -188,14 +183,10 @@ class Decisions(Base):
     def events(self, since: float = 0.0, limit: int = 100) -> list[Event]:
         """Newest first."""
         rows = self._rows("SELECT * FROM events WHERE at >= ? ORDER BY id DESC LIMIT ?", (since, limit))
-        return [
-            Event(r["id"], r["at"], r["who"], r["what"], r["why"], orjson.loads(r["detail"])) for r in rows
-        ]
+        return [Event(r["id"], r["at"], r["who"], r["what"], r["why"], orjson.loads(r["detail"])) for r in rows]
 
 
-def event(
-    con: sqlite3.Connection, now: float, who: str, what: str, why: str, detail: Mapping[str, Any]
-) -> None:
+def event(con: sqlite3.Connection, now: float, who: str, what: str, why: str, detail: Mapping[str, Any]) -> None:
     """One row of the log of events, within the caller's transaction."""
     sql = "INSERT INTO events (at, who, what, why, detail) VALUES (?, ?, ?, ?, ?)"
     con.execute(sql, (now, who, what, why, codec.encode(detail).decode()))

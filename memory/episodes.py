@@ -14,8 +14,8 @@ from memory import codec, ingest, outcomes
 from memory.base import Base
 from memory.errors import BadInput, NotFound
 from memory.ingest import Item
-from memory.records import Audit, Episode, Grade, Outcome
 from memory.outcomes import Columns
+from memory.records import Audit, Episode, Grade, Outcome
 from memory.rows import Feedback
 
 _TAUGHT = """
@@ -45,9 +45,7 @@ class Episodes(Base):
         """Keep a background check. An audit of an episode that was forgotten meanwhile is dropped."""
         self._writing().remember(Item(audit, codec.encode(audit)))
 
-    def remember_feedback(
-        self, episode_id: str, score: float | None, correction: str | None, source: str
-    ) -> Feedback:
+    def remember_feedback(self, episode_id: str, score: float | None, correction: str | None, source: str) -> Feedback:
         """Keep what a person said about an answer; `score` is 0..1.
 
         Raises:
@@ -96,9 +94,7 @@ class Episodes(Base):
             NotFound: `after` names no episode.
         """
         same = {"skill": skill, "source": source, "system": system, "adapter": adapter, "kind": kind}
-        given: list[tuple[str, Any]] = [
-            (f"e.{name} = ?", value) for name, value in same.items() if value is not None
-        ]
+        given: list[tuple[str, Any]] = [(f"e.{name} = ?", value) for name, value in same.items() if value is not None]
         given += [("e.asked_at >= ?", since)] if since is not None else []
         given += [("e.asked_at < ?", until)] if until is not None else []
         given += [("e.heldout = ?", int(heldout))] if heldout is not None else []
@@ -197,9 +193,7 @@ class Episodes(Base):
         with self._read() as con:
             table, names = self._outcomes(con, skill, adapter, heldout, since)
         columns = outcomes.columns(table, tuple(only) or None)
-        columns["names"] = np.array(
-            [names.get(i, "") for i in range(max(names, default=-1) + 1)], dtype=object
-        )
+        columns["names"] = np.array([names.get(i, "") for i in range(max(names, default=-1) + 1)], dtype=object)
         return columns
 
     def _outcomes(
@@ -252,7 +246,5 @@ def _with_effective(episode: Episode, audit: bytes | None) -> Episode:
 def _ids(con: sqlite3.Connection, seqs: Any) -> dict[int, str]:
     if len(seqs) == 0:
         return {}
-    rows = con.execute(
-        "SELECT seq, id FROM episodes WHERE seq BETWEEN ? AND ?", (int(seqs.min()), int(seqs.max()))
-    )
+    rows = con.execute("SELECT seq, id FROM episodes WHERE seq BETWEEN ? AND ?", (int(seqs.min()), int(seqs.max())))
     return {int(row["seq"]): str(row["id"]) for row in rows}

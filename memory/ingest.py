@@ -50,9 +50,7 @@ def parse(kind: str, body: bytes) -> Item:
         Damaged: the line is not a record.
     """
     if kind not in CLASSES:
-        raise Damaged(
-            f"the journal holds a line of unknown kind {kind!r}; it was kept among the rejected lines"
-        )
+        raise Damaged(f"the journal holds a line of unknown kind {kind!r}; it was kept among the rejected lines")
     return Item(codec.decode(CLASSES[kind], body), body)
 
 

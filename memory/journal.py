@@ -31,9 +31,7 @@ class Line:
 class Journal:
     """Writes lines to the newest segment. Not thread-safe: the writer's lock guards it."""
 
-    def __init__(
-        self, folder: Path, segment_bytes: int, write: Callable[[int, bytes], int] = os.write
-    ) -> None:
+    def __init__(self, folder: Path, segment_bytes: int, write: Callable[[int, bytes], int] = os.write) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._segment_bytes = segment_bytes

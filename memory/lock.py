@@ -22,9 +22,7 @@ def take(state_dir: Path) -> int:
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StorageFull(
-            f"{path} cannot be written ({error.strerror}); free space or fix its rights"
-        ) from error
+        raise StorageFull(f"{path} cannot be written ({error.strerror}); free space or fix its rights") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -6,6 +6,7 @@ the original stays among the backups.
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import sqlite3
@@ -140,9 +141,7 @@ def bring_forward(path: Path, backups: Path, now: float) -> None:
     """
     found = version(path)
     if found > len(MIGRATIONS):
-        raise Damaged(
-            f"{path} has schema {found}, this program knows {len(MIGRATIONS)}; install the newer version"
-        )
+        raise Damaged(f"{path} has schema {found}, this program knows {len(MIGRATIONS)}; install the newer version")
     if found == len(MIGRATIONS):
         return
     copy = path.with_suffix(".migrating")
@@ -164,6 +163,7 @@ def apply(path: Path, start: int, stop: int, now: float) -> None:
     from sqlite_utils import Database  # here, because it costs 0.3 s and most starts run no step
 
     with closing(sqlite3.connect(path)) as con:
+        con.execute("PRAGMA synchronous = OFF")  # a crash leaves a copy that nobody reads; synced once below
         db: Db = Database(con)
         for number, step in enumerate(MIGRATIONS[:stop], start=1):
             if number > start:
@@ -171,6 +171,8 @@ def apply(path: Path, start: int, stop: int, now: float) -> None:
                 row = {"number": number, "name": step.__name__, "applied_at": now}
                 db["migrations"].insert(row, pk="number")
         con.commit()
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -30,9 +30,7 @@ class Registry(Base):
             codec.encode(adapter.report).decode(),
         )  # fmt: skip
         try:
-            self._write(
-                lambda con: con.execute("INSERT INTO adapters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-            )
+            self._write(lambda con: con.execute("INSERT INTO adapters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row))
         except sqlite3.IntegrityError as error:
             raise Conflict(
                 f"adapter {adapter.name} is registered already, or another is live; names are never reused"
@@ -46,20 +44,13 @@ class Registry(Base):
             Conflict: `status` is live.
         """
         if status is AdapterStatus.LIVE:
-            raise Conflict(
-                "an adapter goes live with make_live, which retires the one before in the same step"
-            )
+            raise Conflict("an adapter goes live with make_live, which retires the one before in the same step")
         self._write(lambda con: _set_status(con, name, status, reason))
 
     def set_adapter_report(self, name: str, report: Mapping[str, Any]) -> None:
         """Attach the evaluation and the gate's decision, as JSON."""
         values = (codec.encode(report).decode(), name)
-        if (
-            self._write(
-                lambda con: con.execute("UPDATE adapters SET report = ? WHERE name = ?", values).rowcount
-            )
-            == 0
-        ):
+        if self._write(lambda con: con.execute("UPDATE adapters SET report = ? WHERE name = ?", values).rowcount) == 0:
             raise _no_adapter(name)
 
     def make_live(self, name: str | None, reason: str) -> None:
@@ -93,9 +84,7 @@ class Registry(Base):
 
     def adapters(self) -> list[Adapter]:
         """All rows, oldest first."""
-        return [
-            _adapter(row) for row in self._rows("SELECT * FROM adapters ORDER BY number, created_at, name")
-        ]
+        return [_adapter(row) for row in self._rows("SELECT * FROM adapters ORDER BY number, created_at, name")]
 
     def live(self) -> Adapter | None:
         """The adapter that answers; None: the bare base."""
@@ -149,9 +138,7 @@ class Registry(Base):
     def record_scores(self, adapter: str, scores: Sequence[SkillScore]) -> None:
         """How an adapter did on each skill's held-out questions; a skill's earlier score is replaced."""
         rows = [(adapter, s.skill, s.n, s.before, s.after, s.headroom) for s in scores]
-        self._write(
-            lambda con: con.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows)
-        )
+        self._write(lambda con: con.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows))
 
     def score_matrix(self) -> dict[str, dict[str, SkillScore]]:
         """adapter -> skill -> score, adapters in the order of their numbers: what forgetting is judged by."""

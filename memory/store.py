@@ -6,21 +6,24 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 from memory import ingest, journal, lock, migrations
-from memory.base import BACKUPS, DATABASE, JOURNAL, Base, MemorySettings, advice, connect
+from memory.backup import Backups, restore
+from memory.base import BACKUPS, DATABASE, JOURNAL, MemorySettings, check, connect
 from memory.decisions import Decisions, event
 from memory.episodes import Episodes
+from memory.erase import Erasure
 from memory.errors import Damaged, NotFound, StorageFull
+from memory.merge import Merging
 from memory.registry import Registry
+from memory.retention import Retention
 from memory.writer import UNFIT, Writer, refusal
 
-__all__ = ["Memory", "MemorySettings"]
+__all__ = ["Memory", "MemorySettings", "restore"]
 
 
-class Memory(Episodes, Registry, Decisions, Base):
+class Memory(Episodes, Registry, Decisions, Backups, Erasure, Retention, Merging):
     """Everything the service remembers and has decided. Safe to share among threads; close it once.
 
     Remembering waits for no disk. Decisions (adapters, thresholds, nights, keys) wait for their commit, a few
@@ -67,9 +70,7 @@ class Memory(Episodes, Registry, Decisions, Base):
     def _open_beside(cls, state_dir: Path, clock: Callable[[], float], settings: MemorySettings) -> Memory:
         path = state_dir / DATABASE
         if not path.exists():
-            raise NotFound(
-                f"there is no memory in {state_dir}; start the service once, or name another folder"
-            )
+            raise NotFound(f"there is no memory in {state_dir}; start the service once, or name another folder")
         check(path)
         return cls(state_dir, clock, settings, None)
 
@@ -142,27 +143,6 @@ class Memory(Episodes, Registry, Decisions, Base):
         self.close()
 
 
-def check(path: Path) -> None:
-    """SQLite's quick check of an existing database.
-
-    Raises:
-        Damaged: it found something; the message names the newest backup.
-    """
-    if not path.exists():
-        return
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30.0)) as con:
-            found = con.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError as error:
-        raise StorageFull(
-            f"{path} cannot be read ({error}); check the folder's rights and free space"
-        ) from error
-    except sqlite3.DatabaseError as error:
-        found = str(error)
-    if found != "ok":
-        raise Damaged(f"{path} is damaged ({found}); {advice(path.parent)}")
-
-
 def recover(con: sqlite3.Connection, folder: Path, now: float) -> int:
     """Commit what the journal of a dead process holds, and remove it; gives the number of records that were new.
 
@@ -204,6 +184,4 @@ def _make(state_dir: Path) -> None:
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageFull(
-            f"{state_dir} cannot be made ({error.strerror}); choose another state_dir"
-        ) from error
+        raise StorageFull(f"{state_dir} cannot be made ({error.strerror}); choose another state_dir") from error

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from memory import ingest, journal
@@ -46,9 +47,7 @@ class Task:
 class Writer:
     """Owns the writing connection and the journal. `start` it once; `close` it to finish what is queued."""
 
-    def __init__(
-        self, con: sqlite3.Connection, lines: journal.Journal, linger_s: float, max_pending: int
-    ) -> None:
+    def __init__(self, con: sqlite3.Connection, lines: journal.Journal, linger_s: float, max_pending: int) -> None:
         self._con = con
         self._journal = lines
         self._linger_s = linger_s
@@ -109,10 +108,19 @@ class Writer:
         return result.result()
 
     def settle(self) -> None:
-        """On the writer's thread: drop every journal segment whose lines are all committed, the open one too."""
+        """On the writer's thread: commit what is queued and erase every journal segment written so far.
+
+        Lines that arrive meanwhile go to a new segment.
+        """
         with self._lock:
-            if self.pending == 0:
-                self._journal.rotate()
+            self._journal.rotate()
+            batch = [entry for entry in self._queue if isinstance(entry, Item)]
+        if batch:
+            self._insert(batch)
+        with self._lock:
+            done = set(map(id, batch))
+            self._queue = deque(entry for entry in self._queue if id(entry) not in done)
+            self._committed += len(batch)
         self._drop_settled(erase=True)
 
     def close(self) -> None:
@@ -161,9 +169,7 @@ class Writer:
     def _commit(self) -> bool:
         with self._lock:
             head = itertools.islice(self._queue, BATCH)
-            batch = [
-                e for e in itertools.takewhile(lambda e: isinstance(e, Item), head) if isinstance(e, Item)
-            ]
+            batch = [e for e in itertools.takewhile(lambda e: isinstance(e, Item), head) if isinstance(e, Item)]
         try:
             self._insert(batch)
         except (sqlite3.DatabaseError, OSError) as error:
@@ -179,7 +185,7 @@ class Writer:
 
     def _insert(self, batch: list[Item]) -> None:
         try:
-            self._in_transaction(lambda con: [ingest.insert(con, item) for item in batch])
+            transact(self._con, lambda con: [ingest.insert(con, item) for item in batch])
         except UNFIT:
             self._insert_singly(batch)
 
@@ -187,11 +193,9 @@ class Writer:
         """One transaction each, after one item of the batch was found that no database would take."""
         for item in batch:
             try:
-                self._in_transaction(lambda con, item=item: ingest.insert(con, item))  # type: ignore[misc]
+                transact(self._con, partial(ingest.insert, item=item))
             except UNFIT as error:
-                log.error(
-                    "a record of kind %s cannot be stored: %s; see %s", item.kind, error, journal.REJECTED
-                )
+                log.error("a record of kind %s cannot be stored: %s; see %s", item.kind, error, journal.REJECTED)
                 journal.reject(self._journal.folder, item.body)
 
     def _refused(self, error: Exception) -> None:
@@ -201,7 +205,7 @@ class Writer:
 
     def _run(self, task: Task) -> None:
         try:
-            value = self._in_transaction(task.run) if task.transaction else task.run(self._con)
+            value = transact(self._con, task.run) if task.transaction else task.run(self._con)
         except sqlite3.OperationalError as error:
             task.result.set_exception(refusal(error))
         except Exception as error:  # the caller's own fault, raised where it waits
@@ -210,17 +214,6 @@ class Writer:
             task.result.set_result(value)
         with self._lock:
             self._queue.popleft()
-
-    def _in_transaction(self, run: Callable[[sqlite3.Connection], T]) -> T:
-        self._con.execute("BEGIN IMMEDIATE")
-        try:
-            value = run(self._con)
-            self._con.execute("COMMIT")
-        except BaseException:
-            if self._con.in_transaction:
-                self._con.execute("ROLLBACK")
-            raise
-        return value
 
     def _drop_settled(self, erase: bool) -> None:
         with self._lock:
@@ -232,9 +225,20 @@ class Writer:
             for segment in done:
                 journal.erase(segment) if erase else segment.unlink()
         except (sqlite3.DatabaseError, OSError) as error:
-            log.warning(
-                "a journal segment stays until the next start (%s); replaying it changes nothing", error
-            )
+            log.warning("a journal segment stays until the next start (%s); replaying it changes nothing", error)
+
+
+def transact(con: sqlite3.Connection, run: Callable[[sqlite3.Connection], T]) -> T:
+    """Run a function in one transaction: all of it is committed, or none."""
+    con.execute("BEGIN IMMEDIATE")
+    try:
+        value = run(con)
+        con.execute("COMMIT")
+    except BaseException:
+        if con.in_transaction:
+            con.execute("ROLLBACK")
+        raise
+    return value
 
 
 def refusal(error: Exception) -> StorageFull:
