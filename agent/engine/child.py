@@ -30,9 +30,7 @@ PR_SET_PDEATHSIG = 1
 def main(pid_file: Path, log_file: Path, command: list[str]) -> int:
     """Run the command until it ends or the daemon does. Returns the exit status, 128 + signal if killed."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # meant for the daemon; it closes our input when it wants an end
+        signal.signal(number, signal.SIG_IGN)  # meant for the daemon; it closes our input when it wants an end
     engine = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -6,7 +6,7 @@ aiohttp carries it, with orjson for the bodies.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ class RawStream:
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        self._after: list[Callable[[], None]] = []
         self.status = response.status
         self.content_type = response.headers.get("Content-Type", "text/event-stream")
 
@@ -53,6 +54,12 @@ class RawStream:
     async def aclose(self) -> None:
         """End the request. A body not read to its end closes the connection, and vLLM stops generating."""
         self._response.close()
+        while self._after:
+            self._after.pop()()
+
+    def on_close(self, act: Callable[[], None]) -> None:
+        """Have `act` called once, when this is closed."""
+        self._after.append(act)
 
 
 class Engine(Protocol):
@@ -82,9 +89,7 @@ class Engine(Protocol):
         """Token ids of a text, or of messages with the template and the reply's opening."""
         ...
 
-    async def answer_logprobs(
-        self, model: str, messages: Sequence[Message], answer: str
-    ) -> tuple[float, ...]:
+    async def answer_logprobs(self, model: str, messages: Sequence[Message], answer: str) -> tuple[float, ...]:
         """Log-probs, nats, one per token of `answer`, given as the reply to `messages`."""
         ...
 
@@ -112,9 +117,7 @@ class Engine(Protocol):
 class VllmEngine:
     """An Engine over one vLLM server. Make and use it in one event loop."""
 
-    def __init__(
-        self, url: str, *, key: str | None = None, timeout_s: float = 600.0, seeds: bool = False
-    ) -> None:
+    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, seeds: bool = False) -> None:
         """`url`: "http://host:port", with or without "/v1". `seeds`: it survives one (not on a CPU)."""
         self.url = url.rstrip("/").removesuffix("/v1")
         self._key = key
@@ -158,9 +161,7 @@ class VllmEngine:
         what: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
         return tuple((await self._json("/tokenize", {"model": model, **what}))["tokens"])
 
-    async def answer_logprobs(
-        self, model: str, messages: Sequence[Message], answer: str
-    ) -> tuple[float, ...]:
+    async def answer_logprobs(self, model: str, messages: Sequence[Message], answer: str) -> tuple[float, ...]:
         asked = await self.tokenize(model, messages)
         body = {
             "model": model,
@@ -194,7 +195,7 @@ class VllmEngine:
                 body = await response.read()
         if response.status >= 400:
             raise wire.error(response.status, body, response.headers)
-        return [row["id"] for row in orjson.loads(body)["data"]]
+        return [row["id"] for row in _decoded(body)["data"]]
 
     async def healthy(self) -> bool:
         try:
@@ -209,7 +210,7 @@ class VllmEngine:
             self._session = None
 
     async def _json(self, path: str, body: Mapping[str, Any]) -> Any:
-        return orjson.loads(await self._call(path, body))
+        return _decoded(await self._call(path, body))
 
     async def _call(self, path: str, body: Mapping[str, Any]) -> bytes:
         async with self._open(path, body, self._plain) as response:
@@ -229,9 +230,7 @@ class VllmEngine:
             finally:
                 response.close()  # no effect on one read to its end; else it aborts the request
 
-    async def _post(
-        self, path: str, body: Mapping[str, Any], limits: aiohttp.ClientTimeout
-    ) -> aiohttp.ClientResponse:
+    async def _post(self, path: str, body: Mapping[str, Any], limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         sent = body if self._seeds else wire.without_seed(body)
         return await self._http().post(
             self.url + path, data=orjson.dumps(sent, default=dict), headers=JSON, timeout=limits
@@ -244,6 +243,13 @@ class VllmEngine:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
             self._session = aiohttp.ClientSession(connector=connector, headers=headers)
         return self._session
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as fault:
+        raise Unavailable("What answers there is not a vLLM server: look at engine.urls.") from fault
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:

