@@ -28,31 +28,31 @@ class CurateSettings(Settings):
     """What may be learnt in a night."""
 
     single_user: bool = Field(
-        False, description="one person uses the service: no cap per source, one source is enough for a skill"
+        default=False, description="one person uses the service: no cap per source, one source is enough for a skill"
     )
     max_per_source: int = Field(
-        20,
+        default=20,
         ge=1,
         le=1_000_000,
         description="lessons from one source in a night's training set (not `single_user`)",
     )
     min_sources: int = Field(
-        3,
+        default=3,
         ge=1,
         le=1000,
         description="sources that must have asked a skill before it trains (not `single_user`)",
     )
     practice_trusted: bool = Field(
-        True, description="questions from `secondnature practice` are exempt from both rules about sources"
+        default=True, description="questions from `secondnature practice` are exempt from both rules about sources"
     )
     max_per_skill: int = Field(
-        500, ge=1, le=1_000_000, description="lessons of one skill in a night's training set"
+        default=500, ge=1, le=1_000_000, description="lessons of one skill in a night's training set"
     )
     max_lessons: int = Field(
-        2000, ge=1, le=10_000_000, description="lessons in a night's training set, shared evenly"
+        default=2000, ge=1, le=10_000_000, description="lessons in a night's training set, shared evenly"
     )
     min_weight: float = Field(
-        0.5,
+        default=0.5,
         ge=0,
         le=1,
         description="0..1, a lesson whose feedback lowers its weight below this is not learnt",
@@ -119,9 +119,7 @@ def curate(episodes: Iterable[Episode], settings: CurateSettings, known: Known |
     known = known or Known()
     ordered = sorted(episodes, key=lambda e: (e.ask.asked_at, e.ask.id))
     held = [*(e.ask.messages for e in ordered if e.ask.heldout), *known.heldout]
-    closed = {twin_key(m): Reason.CONFLICT for m in known.contested} | {
-        twin_key(m): Reason.HELD_OUT_TWIN for m in held
-    }
+    closed = {twin_key(m): Reason.CONFLICT for m in known.contested} | {twin_key(m): Reason.HELD_OUT_TWIN for m in held}
     dropped: list[Dropped] = []
     candidates: list[_Candidate] = []
     seen: set[str] = set()
@@ -199,11 +197,7 @@ def _unanimous(candidates: list[_Candidate], settings: CurateSettings, known: Kn
 
     def against(c: _Candidate) -> str | None:
         answers = said[c.lesson.skill, c.twin]
-        return (
-            None
-            if len(answers) == 1
-            else "near-duplicates were answered " + " and ".join(map(repr, answers[:3]))
-        )
+        return None if len(answers) == 1 else "near-duplicates were answered " + " and ".join(map(repr, answers[:3]))
 
     return _sift(candidates, Reason.CONFLICT, against)
 
@@ -219,9 +213,7 @@ def _widely_asked(candidates: list[_Candidate], settings: CurateSettings, known:
         n = len(sources[c.lesson.skill])
         if c.lesson.skill in open_skills or n >= settings.min_sources:
             return None
-        return (
-            f"{n} of the {settings.min_sources} sources that a new skill needs have asked '{c.lesson.skill}'"
-        )
+        return f"{n} of the {settings.min_sources} sources that a new skill needs have asked '{c.lesson.skill}'"
 
     return _sift(candidates, Reason.FEW_SOURCES, against)
 
@@ -282,9 +274,7 @@ def even_share(sizes: Iterable[int], total: int) -> int:
 _STAGES: tuple[_Rule, ...] = (_unanimous, _widely_asked, _distinct, _within_source_caps, _balanced)
 
 
-def _sift(
-    candidates: Iterable[_Candidate], code: Reason, against: Callable[[_Candidate], str | None]
-) -> _Sifted:
+def _sift(candidates: Iterable[_Candidate], code: Reason, against: Callable[[_Candidate], str | None]) -> _Sifted:
     kept: list[_Candidate] = []
     dropped: list[Dropped] = []
     for c in candidates:

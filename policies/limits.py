@@ -18,21 +18,27 @@ DAY_S = 86_400.0
 class KeyLimits(Settings):
     """What one key may use. A key may carry its own; else the service's hold."""
 
-    requests_per_minute: float = Field(600.0, gt=0, le=1e9, description="requests per minute of one key, on average")
-    burst: int = Field(100, ge=1, le=1_000_000, description="requests of one key that may come at once")
-    concurrent: int = Field(64, ge=1, le=100_000, description="requests of one key under way at once")
-    tokens_per_day: int = Field(5_000_000, ge=1, le=10**15, description="tokens generated for one key in a day (UTC)")
+    requests_per_minute: float = Field(
+        default=600.0, gt=0, le=1e9, description="requests per minute of one key, on average"
+    )
+    burst: int = Field(default=100, ge=1, le=1_000_000, description="requests of one key that may come at once")
+    concurrent: int = Field(default=64, ge=1, le=100_000, description="requests of one key under way at once")
+    tokens_per_day: int = Field(
+        default=5_000_000, ge=1, le=10**15, description="tokens generated for one key in a day (UTC)"
+    )
 
 
 class LimitSettings(KeyLimits):
     """What a caller may ask for; more is answered 400, 413 or 429 at once."""
 
-    body_bytes: int = Field(1_000_000, ge=1_000, le=10**9, description="bytes of a request's body")
-    messages: int = Field(200, ge=1, le=100_000, description="messages in a request")
-    prompt_chars: int = Field(200_000, ge=1, le=10**9, description="characters of all messages of a request")
-    answer_tokens: int = Field(4_096, ge=1, le=10**7, description="tokens that an answer may be asked to have")
-    request_s: float = Field(300.0, gt=0, le=86_400, description="seconds that a request may take")
-    system2_tokens: int = Field(20_000, ge=1, le=10**8, description="tokens that System 2 may generate for a request")
+    body_bytes: int = Field(default=1_000_000, ge=1_000, le=10**9, description="bytes of a request's body")
+    messages: int = Field(default=200, ge=1, le=100_000, description="messages in a request")
+    prompt_chars: int = Field(default=200_000, ge=1, le=10**9, description="characters of all messages of a request")
+    answer_tokens: int = Field(default=4_096, ge=1, le=10**7, description="tokens that an answer may be asked to have")
+    request_s: float = Field(default=300.0, gt=0, le=86_400, description="seconds that a request may take")
+    system2_tokens: int = Field(
+        default=20_000, ge=1, le=10**8, description="tokens that System 2 may generate for a request"
+    )
 
 
 @dataclass(frozen=True, slots=True)

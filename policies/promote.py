@@ -28,36 +28,34 @@ class PromoteSettings(Settings):
     """What a candidate must show before it may answer people."""
 
     max_questions: int = Field(
-        500, ge=1, le=100_000, description="held-out questions asked of a candidate, the newest first"
+        default=500, ge=1, le=100_000, description="held-out questions asked of a candidate, the newest first"
     )
     gain_alpha: float = Field(
-        0.05,
+        default=0.05,
         gt=0,
         le=0.5,
         description="0..1, chance of promoting on noise alone (one-sided, over all skills)",
     )
-    max_loss: float = Field(0.03, ge=0, le=1, description="0..1, agreement that an earlier skill may lose")
+    max_loss: float = Field(default=0.03, ge=0, le=1, description="0..1, agreement that an earlier skill may lose")
     loss_alpha: float = Field(
-        0.25,
+        default=0.25,
         gt=0,
         le=0.5,
         description="0..1, a loss over `max_loss` counts unless chance is likelier than this",
     )
     max_anchor_drift: float = Field(
-        0.2, ge=0, le=10, description="nats per token that the base's own answers to general prompts may lose"
+        default=0.2, ge=0, le=10, description="nats per token that the base's own answers to general prompts may lose"
     )
-    require_anchors: bool = Field(True, description="reject a candidate whose anchors were not measured")
+    require_anchors: bool = Field(default=True, description="reject a candidate whose anchors were not measured")
     fair_try_lessons: int = Field(
-        300, ge=1, le=1_000_000, description="lessons of a skill after which its gain is judged"
+        default=300, ge=1, le=1_000_000, description="lessons of a skill after which its gain is judged"
     )
     fair_try_questions: int = Field(
-        20, ge=1, le=100_000, description="held-out questions needed to judge that gain"
+        default=20, ge=1, le=100_000, description="held-out questions needed to judge that gain"
     )
-    min_headroom: float = Field(
-        0.1, ge=0, le=1, description="0..1, headroom below which a skill is not judged"
-    )
+    min_headroom: float = Field(default=0.1, ge=0, le=1, description="0..1, headroom below which a skill is not judged")
     min_gain_share: float = Field(
-        0.25,
+        default=0.25,
         ge=0,
         le=1,
         description="0..1, share of the headroom that a fair try must gain to go on training",
@@ -123,9 +121,7 @@ def loss_check(score: SkillScore, settings: PromoteSettings) -> Check:
     return (name, False, f"{_change(score)}: costs more than the allowed {_points(settings.max_loss)}")
 
 
-def best_checks(
-    scores: tuple[SkillScore, ...], matrix: ScoreMatrix, settings: PromoteSettings
-) -> Iterator[Check]:
+def best_checks(scores: tuple[SkillScore, ...], matrix: ScoreMatrix, settings: PromoteSettings) -> Iterator[Check]:
     """No skill falls below its best earlier version by more than the margin: many small losses add up.
 
     Versions were measured on different questions, so the comparison is unpaired.
@@ -173,15 +169,8 @@ def not_distilling(
     for score in scores:
         first = next((row[score.skill] for row in matrix.values() if score.skill in row), score).before
         headroom = 1.0 - first
-        fair = (
-            lessons.get(score.skill, 0) >= settings.fair_try_lessons
-            and score.n >= settings.fair_try_questions
-        )
-        if (
-            fair
-            and headroom >= settings.min_headroom
-            and score.after - first < settings.min_gain_share * headroom
-        ):
+        fair = lessons.get(score.skill, 0) >= settings.fair_try_lessons and score.n >= settings.fair_try_questions
+        if fair and headroom >= settings.min_headroom and score.after - first < settings.min_gain_share * headroom:
             yield score.skill
 
 

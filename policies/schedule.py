@@ -16,25 +16,23 @@ from memory.settings import Settings
 class ScheduleSettings(Settings):
     """When the service learns by itself."""
 
-    enabled: bool = Field(
-        True, description="learn by itself; false: only when told to (`secondnature learn`)"
-    )
-    cron: str = Field("0 3 * * *", description="when a night starts: minute hour day month weekday")
-    timezone: str | None = Field(None, description="IANA time zone of `cron`; null: the machine's own")
+    enabled: bool = Field(default=True, description="learn by itself; false: only when told to (`secondnature learn`)")
+    cron: str = Field(default="0 3 * * *", description="when a night starts: minute hour day month weekday")
+    timezone: str | None = Field(default=None, description="IANA time zone of `cron`; null: the machine's own")
     min_new_lessons: int = Field(
-        30, ge=1, le=1_000_000, description="lessons that must wait before a night is worth its time"
+        default=30, ge=1, le=1_000_000, description="lessons that must wait before a night is worth its time"
     )
     enough_lessons: int = Field(
-        400, ge=1, le=1_000_000, description="lessons that start a night at once, without waiting for `cron`"
+        default=400, ge=1, le=1_000_000, description="lessons that start a night at once, without waiting for `cron`"
     )
     min_gap_s: float = Field(
-        6 * 3600.0,
+        default=6 * 3600.0,
         ge=0,
         le=30 * 86400.0,
         description="seconds between two starts that `enough_lessons` causes",
     )
     catch_up: bool = Field(
-        True, description="run at the start a night that was missed while the service was down"
+        default=True, description="run at the start a night that was missed while the service was down"
     )
 
     @field_validator("timezone")
@@ -44,9 +42,7 @@ class ScheduleSettings(Settings):
             try:
                 ZoneInfo(zone)
             except (ZoneInfoNotFoundError, ValueError) as fault:
-                raise ValueError(
-                    f"no time zone is called '{zone}'; use a name such as Europe/Paris"
-                ) from fault
+                raise ValueError(f"no time zone is called '{zone}'; use a name such as Europe/Paris") from fault
         return zone
 
     @field_validator("cron")
@@ -96,13 +92,9 @@ def due(
     if fired and worth:
         return Due(Cause.CRON, f"it is time ({settings.cron}) and {waiting} new lessons wait")
     if missed and settings.catch_up and worth:
-        return Due(
-            Cause.MISSED, f"a night was missed while the service was down and {waiting} new lessons wait"
-        )
+        return Due(Cause.MISSED, f"a night was missed while the service was down and {waiting} new lessons wait")
     if waiting >= settings.enough_lessons and not _too_soon(now, last_started, settings):
-        return Due(
-            Cause.ENOUGH, f"{waiting} new lessons wait, at least {settings.enough_lessons} start a night"
-        )
+        return Due(Cause.ENOUGH, f"{waiting} new lessons wait, at least {settings.enough_lessons} start a night")
     return None
 
 
