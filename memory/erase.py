@@ -135,12 +135,22 @@ def _scrub_copy(path: Path, target: Target) -> None:
         con.execute("PRAGMA journal_mode = DELETE")
 
 
-def erased(con: sqlite3.Connection) -> Callable[[str, str], bool]:
-    """A test whether an episode (its id, its source) was forgotten here, for a merge that would bring it back."""
+def erased(con: sqlite3.Connection) -> Callable[[str, str, float], bool]:
+    """A test whether an episode (its id, source and time of asking) was forgotten here, for a merge that would bring
+    it back: it is named by a receipt, or its source was forgotten after it asked."""
     key = _key(con)
-    found = [codec.decode(Receipt, row["body"].encode()) for row in con.execute("SELECT body FROM receipts")]
+    found = [
+        codec.decode(Receipt, row["body"].encode()) for row in con.execute("SELECT body FROM receipts ORDER BY rowid")
+    ]
     items = {item for receipt in found for item in receipt.item_hashes}
-    return lambda episode_id, source: _item(key, episode_id) in items
+    sources = {receipt.what_hash: receipt.when for receipt in found if receipt.kind == "source"}  # the last one counts
+
+    def gone(episode_id: str, source: str, asked_at: float) -> bool:
+        if not found:
+            return False
+        return _item(key, episode_id) in items or asked_at < sources.get(_hash(key, "source", source), 0.0)
+
+    return gone
 
 
 def _target(source: str | None, episode_id: str | None, text: str | None) -> Target:

@@ -18,15 +18,15 @@ from memory.rows import Feedback
 BATCH = 500  # rows read and committed together
 
 _EPISODES = """
-SELECT e.seq AS place, e.id, e.source, b.body FROM other.episodes e JOIN other.bodies b ON b.seq = e.seq
+SELECT e.seq AS place, e.id, e.source, e.asked_at, b.body FROM other.episodes e JOIN other.bodies b ON b.seq = e.seq
 WHERE e.seq > ? AND e.id NOT IN (SELECT id FROM main.episodes) ORDER BY e.seq LIMIT ?
 """
 _AUDITS = """
-SELECT a.rowid AS place, e.id, e.source, a.body FROM other.audits a JOIN other.episodes e ON e.seq = a.episode
+SELECT a.rowid AS place, e.id, e.source, e.asked_at, a.body FROM other.audits a JOIN other.episodes e ON e.seq = a.episode
 WHERE a.rowid > ? AND a.id NOT IN (SELECT id FROM main.audits) ORDER BY a.rowid LIMIT ?
 """
 _FEEDBACK = """
-SELECT f.rowid AS place, e.id, e.source, f.id AS feedback, f.score, f.correction, f.source AS giver, f.given_at
+SELECT f.rowid AS place, e.id, e.source, e.asked_at, f.id AS feedback, f.score, f.correction, f.source AS giver, f.given_at
 FROM other.feedback f JOIN other.episodes e ON e.seq = f.episode
 WHERE f.rowid > ? AND f.id NOT IN (SELECT id FROM main.feedback) ORDER BY f.rowid LIMIT ?
 """
@@ -62,7 +62,7 @@ class Merging(Base):
             gone = erased(con)
             while rows := con.execute(sql, (place, BATCH)).fetchall():
                 place = int(rows[-1]["place"])
-                items = [_item(row, kind) for row in rows if not gone(row["id"], row["source"])]
+                items = [_item(row, kind) for row in rows if not gone(row["id"], row["source"], row["asked_at"])]
                 taken += self._write(partial(_insert, items=items))
         return taken
 

@@ -13,7 +13,7 @@ from memory.store import Memory
 SECRET = "the blue heron flies at noon"
 
 
-@pytest.fixture()
+@pytest.fixture
 def memory(tmp_path: Path):
     with Memory.open(tmp_path, clock=lambda: 5_000_000.0) as opened:
         for n in range(10):

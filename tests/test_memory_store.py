@@ -12,7 +12,7 @@ from memory.records import Grade, RouteDecision, System
 from memory.store import Memory
 
 
-@pytest.fixture()
+@pytest.fixture
 def memory(tmp_path: Path):
     with Memory.open(tmp_path, clock=lambda: 5_000_000.0) as opened:
         yield opened
