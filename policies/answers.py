@@ -12,9 +12,9 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from fractions import Fraction
 
 from memory.records import AnswerType
+from policies import numbers
 
 FREE_TEXT_F1 = 0.7  # 0..1, token F1 from which two free texts say the same
 
@@ -24,40 +24,12 @@ _MARKER = re.compile(
     r"\banswer\s*=",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(
-    r"(?P<sign>[-+\u2212])?(?:[$\u00a3\u20ac]\s?)?(?P<sign2>[-\u2212])?"
-    r"(?P<value>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?P<exp>[eE][-+]?\d+)?"
-    r"(?:\s+(?P<mixed>\d+/[1-9]\d*)|\s?/\s?(?P<over>[1-9]\d*))?"
-)
-_LATEX_FRACTION = re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
-_ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-]
-_ONES += ["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_WORD_VALUES = {w: i for i, w in enumerate(_ONES)} | {w: 20 + 10 * i for i, w in enumerate(_TENS)}
-_NUMBER_WORDS = re.compile(
-    rf"\b(?:(?P<tens>{'|'.join(_TENS)})(?:[- ](?P<unit>{'|'.join(_ONES[1:10])}))?"
-    rf"|(?P<one>{'|'.join(_ONES)}))\b",
-    re.IGNORECASE,
-)
 _YES_NO = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
 _QUOTED = re.compile(
     r"\"([^\"\n]+)\"|\u201c([^\u201d\n]+)\u201d|\*\*([^*\n]+)\*\*|`([^`\n]+)`|(?<!\w)'([^'\n]+)'(?!\w)"
 )
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_LETTERED = re.compile(r"\(([A-J])\)|^\W{0,3}([A-J])[.):](?=\s|$)", re.MULTILINE)
 _VERDICT_BRACKETS = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
 _VERDICT_WORDS = re.compile(
     r"\b(?:assistant|answer|response|output)\s+\(?(?P<who>[ab])\)?(?:'s (?:answer|response|output))?\s+"
@@ -102,8 +74,8 @@ def normalise(answer: str, answer_type: AnswerType, choices: Sequence[str] = ())
     wording.
     """
     if answer_type is AnswerType.NUMBER:
-        value = _value(answer)
-        return None if value is None else _plain(value)
+        value = numbers.value_of(answer)
+        return None if value is None else numbers.plain(value)
     if answer_type is AnswerType.CHOICE:
         return _choice(answer, choices)
     if answer_type is AnswerType.YES_NO:
@@ -172,7 +144,7 @@ def _find_in_marked(part: str, answer_type: AnswerType, choices: Sequence[str]) 
     if answer_type is AnswerType.NUMBER:
         # "The answer is 26 + 81 = 107": the result stands behind the last equals sign
         right = part.rsplit("=", 1)[-1]
-        return _first_number(right) or _first_number(part) or _word_number(part)
+        return numbers.first(right) or numbers.first(part) or numbers.in_words(part)
     if answer_type is AnswerType.CHOICE:
         return part if _choice(part, choices) is not None else None
     if answer_type is AnswerType.YES_NO:
@@ -183,7 +155,7 @@ def _find_in_marked(part: str, answer_type: AnswerType, choices: Sequence[str]) 
 
 def _find_unmarked(text: str, answer_type: AnswerType, choices: Sequence[str]) -> str | None:
     if answer_type is AnswerType.NUMBER:
-        return _last_number(text) or _word_number(text)
+        return numbers.last(text) or numbers.in_words(text)
     if answer_type is AnswerType.CHOICE:
         return _find_choice(text, choices)
     if answer_type is AnswerType.YES_NO:
@@ -203,74 +175,16 @@ def _short(line: str) -> str:
     return (quoted[-1] if quoted else line).strip().rstrip(".").strip("\"'*` ")
 
 
-def _numbers(text: str) -> list[re.Match[str]]:
-    return [m for m in _NUMBER.finditer(text) if not (m.start() and text[m.start() - 1].isalpha() and not m["sign"])]
-
-
-def _first_number(text: str) -> str | None:
-    latex = _LATEX_FRACTION.search(text)
-    hits = _numbers(text)
-    if latex and (not hits or latex.start() <= hits[0].start()):
-        return latex[0]
-    return _signed(text, hits[0]) if hits else None
-
-
-def _last_number(text: str) -> str | None:
-    hits, latex = _numbers(text), list(_LATEX_FRACTION.finditer(text))
-    if latex and latex[-1].end() >= hits[-1].end():
-        return latex[-1][0]
-    return _signed(text, hits[-1]) if hits else None
-
-
-def _signed(text: str, hit: re.Match[str]) -> str:
-    """The number, without a leading sign that is an operator: in "10 -3" or "10-3" it follows a value."""
-    before = text[: hit.start()]
-    operator = hit["sign"] and re.search(r"(?:[\d)%\]}]\s*|\w)$", before)
-    return hit[0][1:].strip() if operator else hit[0].strip()
-
-
-def _word_number(text: str) -> str | None:
-    hits = list(_NUMBER_WORDS.finditer(text))
-    return hits[-1][0] if hits else None
-
-
-def _value(text: str) -> Fraction | None:
-    latex = _LATEX_FRACTION.search(text)
-    if latex:
-        return Fraction(int(latex[1]), int(latex[2])) if int(latex[2]) else None
-    hit = _NUMBER.search(text)
-    if hit is None:
-        word = _NUMBER_WORDS.search(text)
-        if word is None:
-            return None
-        return Fraction(sum(_WORD_VALUES[g.lower()] for g in word.groups() if g))
-    if hit["exp"] and abs(int(hit["exp"][1:])) > 300:  # no float holds it, and 10**n would eat the memory
-        return None
-    value = Fraction(hit["value"].replace(",", "") + (hit["exp"] or ""))
-    if hit["over"]:
-        value /= int(hit["over"])
-    if hit["mixed"]:
-        value += Fraction(hit["mixed"])
-    return -value if (hit["sign"] or hit["sign2"] or "+") in "-\u2212" else value
-
-
-def _plain(value: Fraction) -> str:
-    rounded = round(value * 10**6)
-    whole, rest = divmod(abs(rounded), 10**6)
-    digits = f"{whole}.{rest:06d}".rstrip("0").rstrip(".")
-    return f"-{digits}" if rounded < 0 else digits
-
-
 def _find_choice(text: str, choices: Sequence[str]) -> str | None:
     """The whole text, the option named last, or the last lettered line or parenthesis."""
-    if _exact_choice(text, choices) is not None:
+    letters = [a or b for a, b in _LETTERED.findall(text)]
+    if len(set(letters)) < 2 and _exact_choice(text, choices) is not None:
         return text
     folded = f" {_words(text)} "
-    places = [(folded.rfind(f" {_words(c)} "), len(c), c) for c in choices]
-    if places and max(places)[0] >= 0:
-        return max(places)[2]
-    letters = re.findall(r"\(([A-J])\)|^\W{0,3}([A-J])[.):](?=\s|$)", text, re.MULTILINE)
-    return next((a or b for a, b in reversed(letters)), None)
+    ends = [(folded.rfind(f" {_words(c)} ") + len(_words(c)), len(c), c) for c in choices if f" {_words(c)} " in folded]
+    if ends:
+        return max(ends)[2]
+    return letters[-1] if letters else None
 
 
 def _choice(answer: str, choices: Sequence[str]) -> str | None:

@@ -1,0 +1,103 @@
+"""Votes, early stop and grades."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+
+import pytest
+
+from memory.records import AnswerType, Attempt, Grade
+from policies import agree
+from policies.agree import AgreementSettings
+
+
+def attempts(*answers: str | None, perturbation: str | None = None) -> list[Attempt]:
+    return [Attempt(a, a or "?", 0, i, perturbation) for i, a in enumerate(answers)]
+
+
+def test_four_to_nothing_stops_and_three_to_one_does_not() -> None:
+    rule = AgreementSettings()
+    assert agree.stop(["7"] * 4, rule).stop
+    assert agree.stop(["7"] * 4, rule).error == pytest.approx(0.03125)
+    assert not agree.stop(["7", "7", "7", "8"], rule).stop
+    assert agree.stop(["7", "8"] * 4, rule).reason == "all 8 attempts drawn"
+
+
+def test_unparseable_attempts_are_a_rival() -> None:
+    assert not agree.stop(["7", "7", None, None], AgreementSettings()).stop
+
+
+def test_the_certain_rule_never_changes_the_winner() -> None:
+    rule = AgreementSettings(stop="certain", max_samples=6)
+    stopped = 0
+    for votes in product("ab", repeat=6):
+        for n in range(1, 6):
+            if agree.stop(votes[:n], rule).stop:
+                stopped += 1
+                assert Counter(votes[:n]).most_common(1)[0][0] == Counter(votes).most_common(1)[0][0]
+                break
+    assert stopped == 8 + 16  # 4 to 0, and 4 to 1 with the one among the first four
+
+
+def test_never_draws_the_cap() -> None:
+    assert not agree.stop(["7"] * 7, AgreementSettings(stop="never")).stop
+
+
+def test_cancel_stops_where_train_grade_is_out_of_reach() -> None:
+    votes = ["1", "2", "3", "4"]
+    assert not agree.stop(votes, AgreementSettings()).stop
+    assert agree.stop(votes, AgreementSettings(cancel=True)).reason.endswith("out of reach")
+    assert not agree.stop(["1", "1", "3", "4"], AgreementSettings(cancel=True)).stop
+
+
+def test_leader_posterior_is_the_beta_tail() -> None:
+    assert agree.leader_posterior(0, 0) == 0.5
+    assert agree.leader_posterior(4, 0) == pytest.approx(1 - 0.5**5)
+    assert agree.leader_posterior(3, 3) == 0.5
+
+
+def test_train_grade_needs_share_attempts_and_majority() -> None:
+    rule = AgreementSettings()
+    assert agree.verdict(attempts("7", "7", "7", "8"), rule).grade is Grade.TRAIN
+    few = agree.verdict(attempts("7", "7", "7"), rule)
+    assert (few.grade, few.reason) == (
+        Grade.SERVE,
+        "3 of 3 attempts agree; not for training: 3 attempts at the question as asked, 4 needed",
+    )
+    split = agree.verdict(attempts("7", "7", "8", "9"), rule)
+    assert (split.answer, split.share, split.grade) == ("7", 0.5, Grade.SERVE)
+    assert "no strict majority" in split.reason
+    assert "below train_share" in agree.verdict(attempts("7", "7", "7", "8", "9"), rule).reason
+
+
+def test_unparseable_attempts_win_nothing() -> None:
+    verdict = agree.verdict(attempts(None, None, None, "7"), AgreementSettings())
+    assert (verdict.answer, verdict.grade, dict(verdict.votes)) == ("7", Grade.SERVE, {"": 3, "7": 1})
+    silent = agree.verdict(attempts(None, None), AgreementSettings())
+    assert (silent.answer, silent.grade) == (None, Grade.NONE)
+    assert agree.verdict([], AgreementSettings()).grade is Grade.NONE
+
+
+def test_a_perturbation_must_be_there_and_agree() -> None:
+    rule = AgreementSettings(perturb=("option_order",))
+    plain = attempts("A", "A", "A", "A")
+    assert "no attempt under option_order" in agree.verdict(plain, rule).reason
+    turned = agree.verdict([*plain, *attempts("B", perturbation="option_order")], rule)
+    assert (turned.grade, turned.share) == (Grade.SERVE, 0.8)
+    assert "changes under option_order" in turned.reason
+    kept = agree.verdict([*plain, *attempts("A", perturbation="option_order")], rule)
+    assert (kept.grade, kept.reason) == (Grade.TRAIN, "5 of 5 attempts agree, also under option_order")
+
+
+def test_serve_share_withholds_a_weak_plurality() -> None:
+    verdict = agree.verdict(attempts("1", "2", "3"), AgreementSettings(serve_share=0.5))
+    assert verdict.grade is Grade.NONE
+
+
+def test_free_texts_vote_by_their_words_and_the_chosen_one_wins() -> None:
+    said = attempts("Paris is the capital.", "The capital is Paris", "It is Lyon, I think.")
+    counted = agree.verdict(said, AgreementSettings(), AnswerType.FREE_TEXT)
+    assert (counted.answer, counted.share) == ("Paris is the capital.", pytest.approx(2 / 3))
+    chosen = agree.verdict(said, AgreementSettings(), AnswerType.FREE_TEXT, "It is Lyon, I think.")
+    assert (chosen.answer, chosen.share) == ("It is Lyon, I think.", pytest.approx(1 / 3))
