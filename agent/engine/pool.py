@@ -19,7 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.engine.client import Delta, Engine, Raw, RawStream, Sampling
+from agent.engine.client import Delta, Engine, Raw, RawStream, Sampling, VllmEngine
+from agent.engine.settings import EngineSettings
 from agent.engine.wire import RETRY_AFTER_S
 from memory.errors import SecondNatureError, TimedOut, Unavailable
 from memory.records import Completion, Message
@@ -41,26 +42,30 @@ class Member:
 
 
 class EnginePool:
-    """An Engine over others. `start()` it, or call `look()` yourself; without a look no engine is up."""
+    """An Engine over others. It looks at them when it is first used, and from then on by itself."""
 
-    def __init__(self, engines: Mapping[str, Engine], *, probe_s: float = 5.0) -> None:
-        """`engines`: by name or url; `probe_s`: seconds between looks."""
+    def __init__(self, settings: EngineSettings, engines: Mapping[str, Engine] | None = None) -> None:
+        """`engines`: by name; None: the servers at `settings.urls`."""
+        if engines is None:
+            engines = {url: _server(url, settings) for url in settings.urls}
         self.members = [Member(name, engine) for name, engine in engines.items()]
-        self._probe_s = probe_s
+        self._probe_s = settings.probe_s
         self._wanted: dict[str, Path] = {}
         self._task: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
+        self._wake, self._looked = asyncio.Event(), asyncio.Event()
         self._looking = asyncio.Lock()
 
     async def start(self) -> None:
-        """Look at once, then regularly, and sooner where a request found an engine gone."""
-        await self.look()
-        self._task = asyncio.create_task(self._watch(), name="engine-pool")
+        """Look at once, then regularly, and sooner where a request found an engine gone. The first use does it."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._watch(), name="engine-pool")
+        await self._looked.wait()
 
     async def look(self) -> int:
         """Bring every engine that answers up to date; the others take no traffic. Returns how many are up."""
         async with self._looking:
             await asyncio.gather(*(self._look_at(member) for member in self.members))
+            self._looked.set()
         return sum(member.up for member in self.members)
 
     async def chat(
@@ -75,7 +80,7 @@ class EnginePool:
     ) -> AsyncGenerator[Delta, None]:
         key, tried = head(model, messages), 0
         while True:
-            member, begun = self._pick(key), False
+            member, begun = await self._pick(key), False
             try:
                 with self._busy(member):
                     async with aclosing(member.engine.stream(model, messages, sampling, priority=priority)) as pieces:
@@ -95,7 +100,7 @@ class EnginePool:
     async def forward_stream(self, path: str, body: Mapping[str, Any]) -> RawStream:
         key, tried = _body_head(body), 0
         while True:
-            member = self._pick(key)
+            member = await self._pick(key)
             member.load += 1
             try:
                 stream = await member.engine.forward_stream(path, body)
@@ -117,8 +122,8 @@ class EnginePool:
 
     async def load_adapter(self, name: str, path: Path) -> None:
         """On every engine that is up, and later on those that are not. All of them or none: then it raises."""
+        members = await self._up()
         async with self._looking:
-            members = self._up()
             results = await asyncio.gather(
                 *(member.engine.load_adapter(name, path) for member in members), return_exceptions=True
             )
@@ -140,10 +145,11 @@ class EnginePool:
 
     async def models(self) -> list[str]:
         """Those that every engine in traffic has."""
-        lists = await asyncio.gather(*(member.engine.models() for member in self._up()))
+        lists = await asyncio.gather(*(member.engine.models() for member in await self._up()))
         return [name for name in lists[0] if all(name in other for other in lists)]
 
     async def healthy(self) -> bool:
+        await self.start()
         return any(member.up for member in self.members)
 
     async def close(self) -> None:
@@ -156,7 +162,7 @@ class EnginePool:
     async def _ask(self, key: str, ask: Callable[[Engine], Awaitable[T]]) -> T:
         """Ask one engine; where it is gone, one other."""
         for last in (False, True):
-            member = self._pick(key)
+            member = await self._pick(key)
             try:
                 with self._busy(member):
                     return await ask(member.engine)
@@ -166,13 +172,14 @@ class EnginePool:
                     raise
         raise AssertionError("unreachable")
 
-    def _pick(self, key: str) -> Member:
-        up = self._up()
+    async def _pick(self, key: str) -> Member:
+        up = await self._up()
         bound = math.ceil(SPREAD * (sum(member.load for member in up) + 1) / len(up))
         ranked = sorted(up, key=lambda member: _rank(key, member.name))
         return next(member for member in ranked if member.load < bound)
 
-    def _up(self) -> list[Member]:
+    async def _up(self) -> list[Member]:
+        await self.start()
         up = [member for member in self.members if member.up]
         if not up:
             raise _none_up()
@@ -218,12 +225,15 @@ class EnginePool:
 
     async def _watch(self) -> None:
         while True:
+            await self.look()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._probe_s):
                     await self._wake.wait()
-                    await asyncio.sleep(min(1.0, self._probe_s))  # what just went needs a moment
             self._wake.clear()
-            await self.look()
+
+
+def _server(url: str, settings: EngineSettings) -> VllmEngine:
+    return VllmEngine(url, key=settings.api_key, timeout_s=settings.timeout_s, seeds=settings.device == "gpu")
 
 
 def head(model: str, messages: Sequence[Message]) -> str:
