@@ -23,6 +23,7 @@ class FakeVllm:
         self.refuse: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None  # answers instead
         self.hold: asyncio.Event | None = None  # a stream waits for it after its first word
         self.gone = asyncio.Event()  # a client went away in the middle of a stream
+        self.looked = asyncio.Event()  # its models were asked for
         self.url = ""
 
     def app(self) -> web.Application:
@@ -39,6 +40,7 @@ class FakeVllm:
         return web.Response()
 
     async def models(self, request: web.Request) -> web.StreamResponse:
+        self.looked.set()
         return web.json_response({"data": [{"id": name} for name in ("base", *self.adapters)]})
 
     async def load(self, request: web.Request) -> web.StreamResponse:
