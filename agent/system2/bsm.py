@@ -11,7 +11,6 @@ calls): together with the perturbation `response_order` that is System 2 Distill
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from agent.system2 import pair
 from agent.system2.pair import Pair
 from agent.system2.problem import Problem, user
 from agent.system2.settings import System2Settings
-from agent.system2.think import Think
+from agent.system2.think import Think, together
 from memory.errors import BadInput
 from memory.records import AnswerType, Attempt, Call
 from policies import answers
@@ -53,15 +52,13 @@ async def attempts(problem: Problem, think: Think, settings: System2Settings, n:
     temperature = settings.temperature if n > 1 else 0.0
     plan = await think.ask("branch", user(_branch(found, settings)), max_tokens=settings.bsm.plan_tokens)
     orders = [False, True] if settings.bsm.orders == "both" else [False]
-    judged = await asyncio.gather(
-        *(_judge(found, plan, think, settings, n, temperature, swapped=swapped) for swapped in orders)
-    )
+    judged = await together(_judge(found, plan, think, settings, n, temperature, swapped=swapped) for swapped in orders)
     return tuple(_attempt([order[i] for order in judged], i) for i in range(n))
 
 
 def criteria(plan: str, limit: int) -> list[str]:
     """The plan's lines, without list marks and headings; the whole plan where it has none."""
-    lines = [_LIST_MARK.sub("", line).strip() for line in plan.splitlines()]
+    lines = [_LIST_MARK.sub("", line).replace("**", "").strip() for line in plan.splitlines()]
     marked = [
         text for line, text in zip(plan.splitlines(), lines, strict=True) if re.match(r"\s*(?:\d+[.)]|[-*])", line)
     ]
@@ -84,23 +81,21 @@ async def _judge(
     """`n` verdicts on the responses in one order."""
     shown = found.swapped() if swapped else found
     listed = criteria(plan.completions[0].text, settings.bsm.criteria)
-    solved = await asyncio.gather(
-        *(
-            think.ask(
-                "solve, swapped" if swapped else "solve",
-                user(_solve(shown, criterion)),
-                n=n,
-                temperature=temperature,
-                max_tokens=settings.bsm.score_tokens,
-                parents=(plan.id,),
-            )
-            for criterion in listed
+    solved = await together(
+        think.ask(
+            "solve, swapped" if swapped else "solve",
+            user(_solve(shown, criterion)),
+            n=n,
+            temperature=temperature,
+            max_tokens=settings.bsm.score_tokens,
+            parents=(plan.id,),
         )
+        for criterion in listed
     )
     if settings.bsm.merge == "sum":
         return [_by_sum(listed, solved, i, swapped=swapped) for i in range(n)]
     merging = (_by_model(shown, listed, solved, i, think, settings, swapped=swapped) for i in range(n))
-    return list(await asyncio.gather(*merging))
+    return await together(merging)
 
 
 def _by_sum(listed: list[str], solved: list[Call], i: int, *, swapped: bool) -> Judged:

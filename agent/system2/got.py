@@ -12,7 +12,6 @@ one graph.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from dataclasses import dataclass, replace
 from agent.system2 import cot
 from agent.system2.problem import Problem, attempts_of, user
 from agent.system2.settings import System2Settings
-from agent.system2.think import Think
+from agent.system2.think import Think, together
 from memory.records import Attempt, Call
 from policies import answers
 
@@ -48,7 +47,7 @@ Operation = Callable[[Graph, list[Thought]], Awaitable[list[Thought]]]
 
 async def attempts(problem: Problem, think: Think, settings: System2Settings, n: int) -> tuple[Attempt, ...]:
     """`n` graphs, each ending in its best thought."""
-    return tuple(await asyncio.gather(*(_run(Graph(problem, think, settings)) for _ in range(n))))
+    return tuple(await together(_run(Graph(problem, think, settings)) for _ in range(n)))
 
 
 async def _run(graph: Graph) -> Attempt:
@@ -79,7 +78,7 @@ async def _score(graph: Graph, thoughts: list[Thought]) -> list[Thought]:
             replace(t, score=sum(answers.same(t.attempt.answer, other, kind) for other in given) / len(given))
             for t in thoughts
         ]
-    return list(await asyncio.gather(*(_judged(graph, thought) for thought in thoughts)))
+    return await together(_judged(graph, thought) for thought in thoughts)
 
 
 async def _judged(graph: Graph, thought: Thought) -> Thought:

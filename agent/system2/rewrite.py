@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from agent.system2.problem import Problem, attempts_of
 from agent.system2.settings import System2Settings
-from agent.system2.think import Think
+from agent.system2.think import Think, together
 from memory.records import Attempt, Message
 
 Answering = Callable[[str], tuple[Message, ...]]
@@ -31,8 +30,8 @@ async def then_answer(
     """
     count = -(-n // answers_each)
     first = await think.ask(stage, rewriting, n=count, temperature=settings.temperature, max_tokens=settings.max_tokens)
-    calls = await asyncio.gather(
-        *(
+    calls = await together(
+        (
             think.ask(
                 "answer",
                 answering(done.text.strip()),

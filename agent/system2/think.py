@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from agent.engine.wire import Priority, Sampling
 from memory.errors import TimedOut
 from memory.records import Call, Completion, Message
 
+T = TypeVar("T")
 _GO_ON = {"add_generation_prompt": False, "continue_final_message": True}  # vLLM's chat fields
 
 
@@ -20,6 +21,16 @@ class Chat(Protocol):
     async def chat(
         self, model: str, messages: Sequence[Message], sampling: Sampling, *, priority: int = 0
     ) -> tuple[Completion, ...]: ...
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All of them at once, results in order. The first failure stops the rest and is raised itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as faults:
+        raise faults.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 class Think:

@@ -11,13 +11,12 @@ levels, at 0.7. One attempt is one tree.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass
 
 from agent.system2.problem import Problem, user, with_turns
 from agent.system2.settings import System2Settings
-from agent.system2.think import Think
+from agent.system2.think import Think, together
 from memory.records import Attempt, Message
 from policies import answers
 
@@ -38,7 +37,7 @@ class State:
 
 async def attempts(problem: Problem, think: Think, settings: System2Settings, n: int) -> tuple[Attempt, ...]:
     """`n` trees, each ending in one answer."""
-    return tuple(await asyncio.gather(*(_tree(problem, think, settings) for _ in range(n))))
+    return tuple(await together(_tree(problem, think, settings) for _ in range(n)))
 
 
 async def _tree(problem: Problem, think: Think, settings: System2Settings) -> Attempt:
@@ -57,9 +56,9 @@ async def _tree(problem: Problem, think: Think, settings: System2Settings) -> At
 async def _level(problem: Problem, think: Think, settings: System2Settings, frontier: list[State]) -> list[State]:
     """Propose and value from every open state; the best `keep` of the new and the finished ones."""
     open_states = [state for state in frontier if not state.done]
-    proposed = await asyncio.gather(*(_propose(problem, think, settings, state) for state in open_states))
+    proposed = await together(_propose(problem, think, settings, state) for state in open_states)
     fresh = {state.text: state for states in proposed for state in states}  # equal steps are one state
-    valued = await asyncio.gather(*(_value(problem, think, settings, state) for state in fresh.values()))
+    valued = await together(_value(problem, think, settings, state) for state in fresh.values())
     finished = [state for state in frontier if state.done]
     return sorted([*finished, *valued], key=lambda state: -state.value)[: settings.tot.keep]
 
