@@ -11,7 +11,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -49,10 +49,12 @@ class Supervisor:
         on_ready: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
         command: Callable[[int], list[str]] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """`on_ready`: awaited each time the engine answers, before traffic: load the live adapter there.
 
         `command`: makes the command line for a port; None: vLLM's. Raises BadConfig where there is no vLLM.
+        `environment`: variables for the engine beside its own, which they may replace.
         """
         self.settings = settings
         self.state = EngineState.STOPPED
@@ -61,7 +63,7 @@ class Supervisor:
         self._device = launch.find_device(settings) if command is None else "cpu"
         self._command = command or (lambda port: launch.command(settings, model, port, self._device))
         key = secrets.token_urlsafe(24)
-        self._environment = launch.environment(settings, key, self._device)
+        self._environment = {**launch.environment(settings, key, self._device), **(environment or {})}
         self.engine = VllmEngine(
             "http://127.0.0.1:1", key=key, timeout_s=settings.timeout_s, seeds=self._device == "gpu"
         )

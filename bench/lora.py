@@ -1,0 +1,116 @@
+"""What an adapter costs on this engine: seconds on the adapter over seconds on the base, with the plugin and without.
+
+`python -m bench.lora [--model NAME] [--tokens 32] [--repeats 3] [--without] [--json FILE]`. Each figure is a ratio
+within one engine, base and adapter in turn, the fastest of the repeats of each; the tokens are forced, so that both
+make as many. The adapter is random, of rank 16 on every projection: its cost does not depend on what it has learnt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from adapters.model import get_model
+from agent.engine.check import check_base, matrix_shapes, write_adapter
+from agent.engine.client import Engine, Sampling
+from agent.engine.launch import BASE
+from agent.engine.settings import EngineSettings
+from agent.engine.supervisor import Supervisor
+
+AT_ONCE = (1, 8, 32)
+NAMES = ("sn-0001-bench0", "sn-0002-bench1")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One line of the table."""
+
+    plugin: bool
+    at_once: int  # requests in flight
+    base_tokens_s: float  # tokens per second, all requests together
+    adapter_tokens_s: float
+    ratio: float  # seconds on the adapter over seconds on the base
+    base_kept: bool  # base answers beside adapters equal those alone
+
+
+async def seconds(engine: Engine, model: str, at_once: int, tokens: int) -> float:
+    """Wall time of `at_once` requests of `tokens` tokens each."""
+    sampling = Sampling(max_tokens=tokens, extra={"ignore_eos": True})
+    asks = [({"role": "user", "content": f"Write a story about number {n}."},) for n in range(at_once)]
+    started = time.perf_counter()
+    await asyncio.gather(*(engine.chat(model, ask, sampling) for ask in asks))
+    return time.perf_counter() - started
+
+
+async def cost(engine: Engine, at_once: int, tokens: int, repeats: int) -> tuple[float, float]:
+    """Best seconds on the base and on the adapter, asked in turn; the prompts' cache is warm."""
+    best = {BASE: float("inf"), NAMES[0]: float("inf")}
+    for name in best:
+        await seconds(engine, name, at_once, 2)
+    for _ in range(repeats):
+        for name in best:
+            best[name] = min(best[name], await seconds(engine, name, at_once, tokens))
+    return best[BASE], best[NAMES[0]]
+
+
+async def measure(model: Path, plugin: bool, tokens: int, repeats: int) -> list[Cost]:
+    """Start an engine, fill both its slots, and measure at each concurrency."""
+
+    async def nothing() -> None:
+        return
+
+    off = {} if plugin else {"VLLM_PLUGINS": "none"}
+    with tempfile.TemporaryDirectory(prefix="secondnature-bench-") as folder:
+        one = Supervisor(EngineSettings(), model, Path(folder), on_ready=nothing, environment={**os.environ, **off})
+        await one.start()
+        await one.wait_ready()
+        try:
+            kept = (await check_base(one.engine, BASE, model)).passed
+            for seed, name in enumerate(NAMES):
+                write_adapter(Path(folder) / name, matrix_shapes(model), seed, rank=16)
+                await one.engine.load_adapter(name, Path(folder) / name)
+            rows = []
+            for at_once in AT_ONCE:
+                base, adapter = await cost(one.engine, at_once, tokens, repeats)
+                total = at_once * tokens
+                rows.append(Cost(plugin, at_once, total / base, total / adapter, adapter / base, kept))
+                print(line(rows[-1]), flush=True)
+            return rows
+        finally:
+            await one.stop()
+
+
+def line(row: Cost) -> str:
+    """One row for a person."""
+    kept = "base answers kept" if row.base_kept else "BASE ANSWERS CHANGED"
+    return (
+        f"{'plugin' if row.plugin else 'plain ':8s}{row.at_once:4d} at once   base {row.base_tokens_s:7.1f} tokens/s"
+        f"   adapter {row.adapter_tokens_s:7.1f} tokens/s   ratio {row.ratio:5.2f}   {kept}"
+    )
+
+
+def main() -> None:
+    """Measure with the plugin, and without it where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct", help="a built-in name or a folder")
+    parser.add_argument("--tokens", type=int, default=32, help="per request")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--without", action="store_true", help="measure vLLM's own operators too (slow)")
+    parser.add_argument("--json", type=Path, help="write the rows there")
+    args = parser.parse_args()
+    model = Path(get_model(args.model).path)
+    rows: list[Cost] = []
+    for plugin in (True, False) if args.without else (True,):
+        rows += asyncio.run(measure(model, plugin, args.tokens, args.repeats))
+    if args.json:
+        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The real vLLM with the real small model: adapters beside the base, in one batch, with every slot filled.
+
+Fails without the plugin `secondnature_grouped_lora` on a CPU: run it with SECONDNATURE_TEST_PLUGINS=none to see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from adapters.model import get_model
+from agent.engine.check import check_base, matrix_shapes, write_adapter
+from agent.engine.client import Completion, Engine, Priority, Sampling
+from agent.engine.launch import BASE
+from agent.engine.settings import EngineSettings
+from agent.engine.supervisor import Supervisor
+from memory.errors import BadInput, NotFound
+
+pytestmark = pytest.mark.engine
+NAMES = ("sn-0001-random", "sn-0002-random")
+QUESTIONS = tuple(f"What is {a} + {a + 7}? Answer with the number only." for a in range(11, 27))
+GREEDY = Sampling(max_tokens=8)
+
+
+@pytest.fixture(scope="module")
+def model() -> Path:
+    return Path(get_model("qwen2.5-coder-0.5b-instruct").path)
+
+
+@pytest.fixture(scope="module")
+async def engine(model: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
+    """An engine of our own, both of whose slots hold a random adapter that changes every answer."""
+    folder = tmp_path_factory.mktemp("engine")
+
+    async def load() -> None:
+        for seed, name in enumerate(NAMES):
+            write_adapter(folder / name, matrix_shapes(model), seed, rank=8)
+            await one.engine.load_adapter(name, folder / name)
+
+    settings = EngineSettings(context_tokens=1024, kv_cache_gib=0.5, max_num_seqs=64)
+    plugins = os.environ.get("SECONDNATURE_TEST_PLUGINS")
+    environment = {"VLLM_PLUGINS": plugins} if plugins else {}
+    one = Supervisor(settings, model, folder, on_ready=load, environment=environment)
+    await one.start()
+    await one.wait_ready()
+    yield one.engine
+    await one.stop()
+
+
+async def ask(engine: Engine, names: list[str]) -> list[Completion]:
+    """Every question once, of the models in turn, all in one batch."""
+    asked = [
+        engine.chat(names[i % len(names)], ({"role": "user", "content": text},), GREEDY)
+        for i, text in enumerate(QUESTIONS)
+    ]
+    return [samples[0] for samples in await asyncio.gather(*asked)]
+
+
+async def test_base_answers_beside_adapters_are_those_alone(engine: Engine) -> None:
+    alone = await ask(engine, [BASE])
+    mixed = await ask(engine, [BASE, NAMES[0], BASE, NAMES[1]])
+    same = [a.text == b.text for a, b in zip(alone[::2], mixed[::2], strict=True)]
+    assert sum(same) >= len(same) - 1  # a near tie between two tokens may fall the other way in another batch
+
+
+async def test_each_adapter_answers_its_own_way_beside_others(engine: Engine) -> None:
+    base, first, second = [await ask(engine, [name]) for name in (BASE, *NAMES)]
+    mixed = await ask(engine, [NAMES[0], NAMES[1], BASE, NAMES[0]])
+    for i, other in enumerate(mixed):
+        own = {BASE: base, NAMES[0]: first, NAMES[1]: second}[other.model][i]
+        assert own.text == other.text
+    assert all(a.text != b.text for a, b in zip(base, first, strict=True))
+    assert all(a.text != b.text for a, b in zip(first, second, strict=True))
+
+
+async def test_an_adapter_says_the_same_alone_and_in_a_batch(engine: Engine) -> None:
+    one = await engine.chat(NAMES[1], ({"role": "user", "content": QUESTIONS[3]},), GREEDY)
+    many = await ask(engine, [NAMES[1]])
+    assert one[0].text == many[3].text
+
+
+async def test_the_start_up_check_agrees(engine: Engine, model: Path) -> None:
+    found = await check_base(engine, BASE, model)
+    assert found.passed, found.sentence
+    assert await engine.models() == [BASE, *NAMES]
+
+
+async def test_logprobs_and_given_answers_agree(engine: Engine) -> None:
+    question = ({"role": "user", "content": QUESTIONS[0]},)
+    (said,) = await engine.chat(BASE, question, Sampling(max_tokens=8, logprobs=2))
+    given = await engine.answer_logprobs(BASE, question, said.text)
+    assert said.first_margin is not None
+    assert len(said.logprobs) == said.completion_tokens
+    assert given == pytest.approx(said.logprobs[: len(given)], abs=0.1)  # read at once or one by one, in bfloat16
+
+
+async def test_samples_priorities_and_a_seed_do_no_harm(engine: Engine) -> None:
+    sampling = Sampling(temperature=0.8, max_tokens=6, n=4, extra={"seed": 5})
+    question = ({"role": "user", "content": QUESTIONS[0]},)
+    said = await asyncio.gather(*(engine.chat(BASE, question, sampling, priority=p) for p in Priority))
+    assert [len(samples) for samples in said] == [4] * 4
+    assert all(0 < one.completion_tokens <= 6 for samples in said for one in samples)
+
+
+async def test_a_closed_stream_stops_the_engine(engine: Engine) -> None:
+    question = ({"role": "user", "content": "Count to a thousand."},)
+    stream = engine.stream(BASE, question, Sampling(max_tokens=900, extra={"ignore_eos": True}))
+    async for piece in stream:
+        if piece.text:
+            break
+    await stream.aclose()
+    async with asyncio.timeout(20):  # 900 tokens would take longer
+        while await running(engine):  # noqa: ASYNC110  # vLLM tells it on a page, not by an event
+            await asyncio.sleep(0.2)
+    assert await running(engine) == 0
+
+
+async def running(engine: Engine) -> int:
+    """Requests that vLLM is generating for, from its own count."""
+    async with aiohttp.ClientSession() as session, session.get(f"{engine.url}/metrics") as page:  # type: ignore[attr-defined]  # a server of our own
+        lines = (await page.text()).splitlines()
+    return int(sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:num_requests_running")))
+
+
+async def test_faults_are_named(engine: Engine, tmp_path: Path) -> None:
+    long = ({"role": "user", "content": "one two three " * 1000},)
+    with pytest.raises(BadInput) as caught:
+        await engine.chat(BASE, long, GREEDY)
+    with pytest.raises(NotFound):
+        await engine.chat("nobody", ({"role": "user", "content": "hi"},), GREEDY)
+    with pytest.raises(NotFound):
+        await engine.load_adapter("sn-0003-absent", tmp_path / "absent")
+    assert caught.value.param == "messages"
