@@ -56,11 +56,11 @@ class CalibrationSettings(Settings):
     )
     max_audits: int = Field(default=20_000, ge=100, description="newest audits that a fit reads, answers")
     shrinkage: float = Field(
-        default=20.0,
+        default=8.0,
         gt=0.0,
         description="audits' worth of belief that a skill behaves as all skills together, answers",
     )
-    l2: float = Field(default=1.0, gt=0.0, description="ridge penalty on standardised signals")
+    l2: float = Field(default=3.0, gt=0.0, description="ridge penalty on standardised signals")
     folds: int = Field(default=5, ge=2, le=20, description="parts for cross-fitting")
     before_fit: Literal["unknown", "prior"] = Field(
         default="unknown",
@@ -132,9 +132,7 @@ class Calibrator:
         """The stored calibrator. Raises Damaged where it was fitted on other features than today's."""
         stored = loads(text)
         if tuple(stored.pop("features", ())) != FEATURES:
-            raise Damaged(
-                "The stored calibration was fitted on other signals; run `secondnature calibration`."
-            )
+            raise Damaged("The stored calibration was fitted on other signals; run `secondnature calibration`.")
         pairs = {skill: (bend[0], bend[1]) for skill, bend in stored.pop("skills").items()}
         for name in ("weights", "means", "platt"):
             stored[name] = tuple(stored[name])
@@ -222,9 +220,7 @@ def _cross_predict(rows: Sequence[Outcome], settings: CalibrationSettings) -> Fl
     return predicted
 
 
-def _measure(
-    outcomes: Sequence[Outcome], predict: Callable[[Sequence[Outcome]], Floats]
-) -> CalibrationReport:
+def _measure(outcomes: Sequence[Outcome], predict: Callable[[Sequence[Outcome]], Floats]) -> CalibrationReport:
     rows = [row for row in outcomes if row.agrees is not None and row.propensity > 0]
     y, weights = _labels(rows)
     return measure(predict(rows), y, weights, np.array([row.skill for row in rows], dtype=np.str_))

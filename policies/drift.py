@@ -18,7 +18,8 @@ Both take only audits of answers that System 1 gave. States are frozen: in, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from json import dumps, loads
 
 from pydantic import Field
 
@@ -58,6 +59,16 @@ class Alarm:
     def wealth(self) -> float:
         """Evidence against the promise; 1 at the start, 20 at a false-alarm chance of 0.05."""
         return self.reserve + sum(self.stakes)
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads back exactly: the state outlives a restart."""
+        return dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Alarm:
+        """The stored state."""
+        stored = loads(text)
+        return cls(**{**stored, "stakes": tuple(stored["stakes"])})
 
 
 @dataclass(frozen=True, slots=True)
