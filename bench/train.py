@@ -1,0 +1,192 @@
+"""Our trainer against TRL's SFTTrainer on the same lessons, in one run: lessons per second, loss, memory.
+
+`python bench/train.py [--size small|full] [--model NAME] [--json]`. Both get the same base, LoRA, batch, order of
+lessons, learning rate and schedule, loss on the answer alone, bfloat16 base, no gradient checkpointing, the same
+threads, one after the other, each in a process of its own. The figures to compare are the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+# For both: spinning OpenMP threads are starved by whatever else runs on the machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from adapters.dataset import encode, read_data, write_data  # noqa: E402
+from adapters.job import Job, TrainSettings, write_job  # noqa: E402
+from adapters.model import get_model  # noqa: E402
+from memory.records import AnswerType, Lesson  # noqa: E402
+
+SIZES = {"small": (64, 1), "full": (240, 3)}  # lessons, epochs
+HELDOUT = 64  # questions on which both are compared at the end
+
+
+def questions(n: int, seed: int) -> list[Lesson]:
+    """Sums and differences of three numbers with their right answers, half of each."""
+    chance, made = random.Random(seed), []
+    for i in range(n):
+        a, b, c = (chance.randint(10, 99) for _ in range(3))
+        text, gold = (f"{a} + {b} + {c}", a + b + c) if i % 2 else (f"{a} + {b} - {c}", a + b - c)
+        ask = {"role": "user", "content": f"What is {text}?\nAnswer with the number only."}
+        key = f"{i:064x}"
+        made.append(Lesson(key, "sums", "bench", key, (ask,), str(gold), AnswerType.NUMBER, "gold", 1, 1, 1.0, 0.0))
+    return made
+
+
+def ours(job: Path) -> dict[str, float]:
+    """Our trainer as the daemon runs it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "adapters.train", str(job)], cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True
+    )
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    last = [event for event in events if event["event"] == "progress"][-1]
+    folder = next(event["path"] for event in events if event["event"] == "done")
+    return {"lessons_s": last["lessons_s"], "peak_mib": last["peak_mib"], "loss": heldout(job, folder)}
+
+
+def trl(job: Path) -> dict[str, float]:
+    """TRL in a process of its own, the same way."""
+    command = [sys.executable, __file__, "--run-trl", str(job)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
+    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return {**told, "loss": heldout(job, str(job.parent / "trl"))}
+
+
+def run_trl(job_path: Path) -> None:
+    """What TRL's own documentation does for prompt-completion lessons with a LoRA."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    job = Job.model_validate_json(job_path.read_bytes())
+    settings = job.train
+    torch.set_num_threads(settings.threads)
+    items, _ = read_data(Path(job.data))
+    rows = [
+        {"prompt": list(item.messages), "completion": [{"role": "assistant", "content": item.answer}]} for item in items
+    ]
+    stepping: dict[str, float] = {}
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            stepping["start"] = time.perf_counter()
+
+        def on_train_end(self, *_: Any, **__: Any) -> None:
+            stepping["end"] = time.perf_counter()
+
+    total = settings.epochs * -(-len(rows) // settings.batch)
+    config = SFTConfig(
+        output_dir=str(job_path.parent / "trl"), per_device_train_batch_size=settings.batch,
+        num_train_epochs=settings.epochs, learning_rate=settings.learning_rate, lr_scheduler_type="linear",
+        warmup_steps=max(1, round(settings.warmup * total)), max_grad_norm=settings.clip, weight_decay=0.0,
+        completion_only_loss=True, gradient_checkpointing=False, max_length=settings.max_tokens, bf16=True,
+        use_cpu=True, save_strategy="no", report_to=[], logging_strategy="no", disable_tqdm=True, seed=job.seed,
+        dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(job.base, dtype=torch.bfloat16),
+        processing_class=AutoTokenizer.from_pretrained(job.base), args=config, train_dataset=Dataset.from_list(rows),
+        peft_config=LoraConfig(
+            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+        callbacks=[Clock()],
+    )  # fmt: skip
+    trainer.train()
+    trainer.save_model(str(job_path.parent / "trl"))
+    took = stepping["end"] - stepping["start"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"lessons_s": len(rows) * settings.epochs / took, "peak_mib": peak}))
+
+
+def heldout(job: Path, adapter: str) -> float:
+    """Nats per answer token on questions that neither trainer saw."""
+    command = [sys.executable, __file__, "--run-heldout", str(job), adapter]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def run_heldout(job_path: Path, adapter: str) -> None:
+    """Measured one lesson at a time, without the trainer's tree."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    job = Job.model_validate_json(job_path.read_bytes())
+    torch.set_num_threads(job.train.threads)
+    base = AutoModelForCausalLM.from_pretrained(job.base, dtype=torch.bfloat16)
+    model = PeftModel.from_pretrained(base, adapter).eval()
+    items, _ = read_data(job_path.parent / "heldout.jsonl")
+    nats, tokens = 0.0, 0
+    for example in encode(items, AutoTokenizer.from_pretrained(job.base), job.train.max_tokens).examples:
+        ids = torch.tensor([example.ids])
+        with torch.no_grad():
+            logits = model(ids).logits[0, example.n_prompt - 1 : -1].float()
+        nats += float(torch.nn.functional.cross_entropy(logits, ids[0, example.n_prompt :], reduction="sum"))
+        tokens += len(example.ids) - example.n_prompt
+    print(nats / tokens)
+
+
+def compare(size: str, model: str, folder: Path, threads: int) -> dict[str, Any]:
+    """Both trainers on one job. Returns their figures and the ratios ours / TRL's."""
+    n, epochs = SIZES[size]
+    base = get_model(model)
+    write_data(folder / "lessons.jsonl", questions(n, seed=1))
+    write_data(folder / "heldout.jsonl", questions(HELDOUT, seed=2))
+    job = folder / "job.json"
+    settings = TrainSettings(epochs=epochs, threads=threads, nice=0, device="cpu")
+    write_job(
+        job,
+        Job(
+            number=1, base=base.path, base_identity=base.identity, data=str(folder / "lessons.jsonl"),
+            out=str(folder / "adapters"), seed=0, train=settings,
+        ),
+    )  # fmt: skip
+    mine, theirs = ours(job), trl(job)
+    ratios = {key: round(mine[key] / theirs[key], 3) for key in mine}
+    return {
+        "size": size, "lessons": n, "epochs": epochs, "threads": threads, "model": model,
+        "ours": mine, "trl": theirs, "ratio": ratios,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Print the comparison."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--run-trl", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--run-heldout", nargs=2, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.run_trl:
+        return run_trl(chosen.run_trl)
+    if chosen.run_heldout:
+        return run_heldout(Path(chosen.run_heldout[0]), chosen.run_heldout[1])
+    with tempfile.TemporaryDirectory() as folder:
+        told = compare(chosen.size, chosen.model, Path(folder), chosen.threads)
+    if chosen.json:
+        return print(json.dumps(told))
+    print(f"{told['lessons']} lessons, {told['epochs']} epochs, {told['threads']} threads, {told['model']}")
+    for key, unit in (("lessons_s", "lessons/s"), ("loss", "nats/token held out"), ("peak_mib", "MiB peak")):
+        mine, theirs = told["ours"][key], told["trl"][key]
+        print(f"{unit:>20}  ours {mine:9.3f}  TRL {theirs:9.3f}  ratio {told['ratio'][key]:.3f}")
+
+
+if __name__ == "__main__":
+    main()
