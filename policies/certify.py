@@ -3,7 +3,7 @@
 Learn-then-test (Angelopoulos et al., arXiv 2110.01052) with fixed-sequence testing: thresholds are tested
 from strict to loose, each by the exact binomial tail at level 1 - confidence, and the first failure ends the
 test; along a fixed sequence that needs no correction for testing many. The sequence is laid by confidences
-alone, never by outcomes: it begins where the audits would forgive a few disagreements and takes equal steps
+alone, never by outcomes: it begins where the audits would forgive a disagreement and takes equal steps
 in audits.
 
 The binomial needs uniform audits, and audits are denser near the threshold and in new adapters. So each audit
@@ -57,7 +57,7 @@ class CertifySettings(Settings):
 
     steps: int = Field(default=20, ge=1, le=200, description="thresholds tested, from strict to loose")
     start_allowed: int = Field(
-        default=3,
+        default=1,
         ge=0,
         description="disagreements the strictest threshold's audits forgive, where there are enough audits",
     )
@@ -69,7 +69,7 @@ class CertifySettings(Settings):
 
 
 FLOOR_WINDOW = 50  # answers on each side; enough that one of them is accepted away from the threshold
-MOST_EXTRA = 1000  # disagreements looked ahead when counting the audits still needed
+MOST_AUDITS = 1_000_000  # a need beyond this is as good as none that helps
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +161,7 @@ def certify(
     return certify_log(audit_log(outcomes, skill), goal, settings)
 
 
-def certify_skills(
-    outcomes: Sequence[Outcome], goal: Goal, settings: CertifySettings
-) -> dict[str, Certificate]:
+def certify_skills(outcomes: Sequence[Outcome], goal: Goal, settings: CertifySettings) -> dict[str, Certificate]:
     """One certificate for each skill with enough audits; the others go by the global one."""
     audited: dict[str, int] = {}
     for row in outcomes:
@@ -220,11 +218,19 @@ def _sequence(confidence: Floats, goal: Goal, settings: CertifySettings) -> list
 def _more(step: Step, alpha: float, delta: float) -> int | None:
     """Uniform audits to add until the step would pass at its own rate; None where that rate is too high."""
     rate = step.disagreements / step.n
-    for k in range(step.disagreements, step.disagreements + MOST_EXTRA):
-        n = audits_for(k, alpha, delta)
-        if k + 1 > rate * n:  # k is what this rate makes of n audits
-            return max(1, n - step.n) if rate < alpha else None
-    return None
+
+    def passes(n: int) -> bool:
+        return binomial_tail(math.ceil(rate * n), n, alpha) <= delta
+
+    low, high = step.n, 2 * step.n
+    while not passes(high):
+        low, high = high, 2 * high
+        if rate >= alpha or high > MOST_AUDITS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if passes(middle) else (middle, high)
+    return high - step.n
 
 
 def _grant(goal: Goal, best: Step, steps: tuple[Step, ...], log: AuditLog) -> Certificate:
@@ -248,9 +254,7 @@ def _grant(goal: Goal, best: Step, steps: tuple[Step, ...], log: AuditLog) -> Ce
     )
 
 
-def _refusal(
-    goal: Goal, n: int, disagreements: int, more: int | None, steps: tuple[Step, ...]
-) -> Certificate:
+def _refusal(goal: Goal, n: int, disagreements: int, more: int | None, steps: tuple[Step, ...]) -> Certificate:
     seen = f"{disagreements} of {n} uniform audits {'of the surest answers ' if steps else ''}disagree"
     if more is None:
         why = f"{seen}: too many for a goal of {goal.max_disagreement:.1%}; more audits alone will not help."
