@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from adapters.dataset import Anchor
@@ -26,17 +25,13 @@ async def make_anchors(day: Day, progress: Progress) -> tuple[Anchor, ...]:
     return tuple(await in_turn(one, ANCHORS, lambda n: progress("curate", n, len(ANCHORS), "anchors from the base")))
 
 
-async def drift(day: Day, name: str, anchors: Sequence[Anchor]) -> float | None:
-    """Nats per token that the base's own answers lose under the candidate (0: as likely as before)."""
+async def logprobs(day: Day, name: str, anchors: Sequence[Anchor]) -> list[tuple[float, ...]]:
+    """How likely a model holds each anchor's answer: nats per token, per anchor."""
 
-    async def one(anchor: Anchor) -> tuple[float, float, int]:
-        was = await day.engine.answer_logprobs(day.base, anchor.messages, anchor.answer)
-        now = await day.engine.answer_logprobs(name, anchor.messages, anchor.answer)
-        return math.fsum(was), math.fsum(now), len(was)
+    async def one(anchor: Anchor) -> tuple[float, ...]:
+        return await day.engine.answer_logprobs(name, anchor.messages, anchor.answer)
 
-    rows = await in_turn(one, [a for a in anchors if a.answer.strip()])
-    tokens = sum(n for _, _, n in rows)
-    return (math.fsum(was for was, _, _ in rows) - math.fsum(now for _, now, _ in rows)) / tokens if tokens else None
+    return await in_turn(one, [anchor for anchor in anchors if anchor.answer.strip()])
 
 
 async def canaries(day: Day, name: str) -> tuple[str, ...]:

@@ -148,7 +148,7 @@ async def thinking(day: Day, ask: Ask, skill: SkillSettings, priority: Priority)
     think = Think(
         day.engine,
         day.base,
-        budget_tokens=settings.budget_tokens,
+        budget_tokens=min(settings.budget_tokens, day.config.limits.system2_tokens),
         budget_s=settings.budget_s,
         priority=priority,
     )

@@ -18,7 +18,7 @@ from agent.admission import Room
 from agent.answer import Day, thinking
 from agent.audits import Audits
 from agent.config import Config
-from agent.engine.check import Mixing, check_mixing
+from agent.engine.check import EngineCheck, check_base
 from agent.engine.client import Engine, Priority
 from agent.engine.launch import BASE
 from agent.engine.pool import EnginePool
@@ -29,7 +29,7 @@ from agent.metrics import Metrics
 from agent.recalibrate import in_force_for
 from agent.scheduler import Scheduler
 from agent.swap import Swap, swap
-from memory.errors import Conflict, Damaged, NotFound
+from memory.errors import BadInput, Conflict, Damaged, NotFound
 from memory.records import Adapter, AdapterStatus, Ask, Deliberation
 from memory.store import Memory
 from policies.skills import SkillSettings
@@ -69,18 +69,20 @@ class Daemon:
         self.night = Night(self.day, model)
         self.scheduler = Scheduler(memory, config.schedule, lambda: self.night.running, self.learn)
         self.started_at = time.time()
-        self.mixing: Mixing | None = None  # None: not checked yet
+        self.mixing: EngineCheck | None = None  # None: not checked yet
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def mixing_fault(self) -> str | None:
         """Why System 2 must not run beside the live adapter; None: it may."""
-        if self.day.pointer.now.adapter is None or self.mixing is None or self.mixing.ok:
+        if self.day.pointer.now.adapter is None or self.mixing is None or self.mixing.passed:
             return None
         return f"the engine mixes adapters into the base's answers ({self.mixing.sentence})"
 
     async def start(self) -> None:
         """Bring the live adapter back, check the engine, begin audits and the schedule. The engine may still start."""
-        reconcile(self.memory, self.adapters_dir, self.model.identity)
+        found = reconcile(self.memory, self.adapters_dir, self.model.identity)
+        if found.changed:
+            log.warning("folders and registry were out of step and are not any more: %s", found)
         self.day.audits.start(self._audit)
         if self.supervisor is not None:
             await self.supervisor.start()
@@ -113,8 +115,8 @@ class Daemon:
 
     async def _engine_ready(self) -> None:
         """Each time an engine begins to answer, before any question reaches it: check it, load what is in force."""
-        self.mixing = await check_mixing(self.engine, self.base, Path(self.model.path))
-        log.log(logging.INFO if self.mixing.ok else logging.ERROR, "engine check: %s", self.mixing.sentence)
+        self.mixing = await check_base(self.engine, self.base, Path(self.model.path))
+        log.log(logging.INFO if self.mixing.passed else logging.ERROR, "engine check: %s", self.mixing.sentence)
         await self._bring_back()
 
     def not_ready(self) -> str | None:
@@ -126,28 +128,18 @@ class Daemon:
         return "at engine.urls" if self.supervisor is None else self.supervisor.state.value
 
     async def _bring_back(self) -> None:
-        """Load the live adapter again, or fall back to the newest good one, and put it in force."""
-        for adapter in (self.memory.live(), *self._earlier()):
-            if adapter is None:
-                continue
+        """Load the live adapter again and put it in force; a damaged one is quarantined and the base answers."""
+        live = self.memory.live()
+        if live is not None:
             try:
-                force = in_force_for(self.day, adapter)
-                await swap(self.day, force, self._verified(adapter))
-            except (Damaged, NotFound) as error:
-                log.error("%s cannot be used: %s", adapter.name, error.message)
-                self.memory.set_adapter_status(adapter.name, AdapterStatus.QUARANTINED, error.message)
-                continue
-            if (self.memory.live() or adapter).name != adapter.name or self.memory.live() is None:
-                self.memory.make_live(adapter.name, "the adapter before it is damaged")
-            return
+                await swap(self.day, in_force_for(self.day, live), self._verified(live))
+                return
+            except (Damaged, NotFound, BadInput) as error:
+                log.error("%s cannot be used, the base answers: %s", live.name, error.message)
+                self.memory.make_live(None, error.message)
+                self.memory.set_adapter_status(live.name, AdapterStatus.QUARANTINED, error.message)
         self.day.pointer.flip(in_force_for(self.day, None))
         self.day.metrics.live(None, None)
-
-    def _earlier(self) -> list[Adapter]:
-        """Retired adapters, newest first, if the live one is gone; none if the base is meant to answer."""
-        if self.memory.live() is None:
-            return []
-        return [a for a in reversed(self.memory.adapters()) if a.status is AdapterStatus.RETIRED]
 
     def _verified(self, adapter: Adapter) -> Path:
         folder = self.adapters_dir / adapter.name
@@ -247,7 +239,7 @@ class Daemon:
 async def _note_seen(seen: Path) -> None:
     """Keep a file's time fresh: at the next start it says since when nobody listened."""
     while True:
-        seen.touch()
+        await asyncio.to_thread(seen.touch)
         await asyncio.sleep(SEEN_EVERY_S)
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from adapters.dataset import Anchor
-from adapters.evaluate import Asked, scores
-from agent.anchors import canaries, drift
+from adapters.evaluate import Asked
+from adapters.evaluate import report as scored
+from agent.anchors import canaries, logprobs
 from agent.answer import Day
 from agent.distil import Progress
 from agent.engine.client import Priority
@@ -54,10 +55,11 @@ async def report(
         if verdict_of(e.episode).grade is Grade.TRAIN
     ]
     progress("evaluate", len(examined), len(examined), "anchors and canaries")
-    return EvalReport(
-        adapter=candidate.name,
-        scores=scores(rows),
-        anchor_drift=await drift(day, candidate.name, anchors),
+    return scored(
+        candidate.name,
+        rows,
+        anchors_before=await logprobs(day, day.base, anchors),
+        anchors_after=await logprobs(day, candidate.name, anchors),
         canaries_changed=await canaries(day, candidate.name),
         seconds=day.clock() - started,
     )

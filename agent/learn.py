@@ -16,6 +16,7 @@ from typing import Any
 from adapters.dataset import Anchor
 from adapters.manifest import Manifest
 from adapters.model import ModelFolder
+from adapters.registry import adapter_of, next_number
 from agent.anchors import make_anchors
 from agent.answer import Day
 from agent.distil import distil
@@ -130,22 +131,13 @@ class Night:
     async def _distil(self, lessons: Sequence[Lesson], anchors: Sequence[Anchor]) -> Manifest:
         day = self.day
         self.progress("distil", 0, 1, f"training on {len(lessons)} lessons")
-        number = day.memory.next_adapter_number()
+        state_dir = day.memory.state_dir.resolve()
+        number = next_number(day.memory, state_dir / "adapters")
         learnt = anchors[: len(anchors) - len(anchors) // 4]  # the last quarter only measures the drift
-        state_dir = Path(day.config.state_dir).resolve()
         return await distil(lessons, learnt, number, self.base, state_dir, day.config.train, self.progress)
 
     def _register(self, manifest: Manifest, lessons: Sequence[Lesson]) -> Adapter:
-        adapter = Adapter(
-            name=manifest.name,
-            digest=manifest.digest,
-            base=manifest.base,
-            status=AdapterStatus.CANDIDATE,
-            created_at=manifest.created_at,
-            n_lessons=manifest.n_lessons,
-            train_s=manifest.train_s,
-            reason="made; not examined yet",
-        )
+        adapter = adapter_of(manifest, "made; not examined yet")
         self.day.memory.add_adapter(adapter)
         self.day.memory.record_lessons(adapter.name, lessons)
         return adapter

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from memory.records import Episode
 
+TENTHS = [i / 10 for i in range(11)]
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -14,21 +17,20 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = {"registry": self.registry, "namespace": "secondnature"}
-        by_route = ["system", "skill", "mode"]
-        self.requests = Counter("requests", "Answered requests.", by_route, **own)
-        self.tokens = Counter("generated_tokens", "Tokens generated for answers.", ["system", "skill"], **own)
-        self.latency = Histogram("request_seconds", "Seconds until the reply.", ["system"], buckets=SECONDS, **own)
-        self.confidence = Histogram(
-            "confidence", "Calibrated confidence of drafts.", ["skill"], buckets=[i / 10 for i in range(11)], **own
-        )
-        self.errors = Counter("errors", "Requests answered with an error.", ["code"], **own)
-        self.audits = Gauge("audits_waiting", "Audits drawn and not yet done.", **own)
-        self.in_flight = Gauge("requests_in_flight", "Requests under way.", ["room"], **own)
-        self.adapter = Gauge("adapter_live", "1 for the adapter in force.", ["adapter", "digest"], **own)
-        self.engine_up = Gauge("engine_up", "1 while the engine answers.", **own)
-        self.nights = Counter("nights", "Finished nights.", ["outcome"], **own)
-        self.swap_seconds = Gauge("swap_seconds", "Seconds of the last swap, load to pointer flip.", **own)
+        counter = partial(Counter, namespace="secondnature", registry=self.registry)
+        gauge = partial(Gauge, namespace="secondnature", registry=self.registry)
+        histogram = partial(Histogram, namespace="secondnature", registry=self.registry)
+        self.requests = counter("requests", "Answered requests.", ["system", "skill", "mode"])
+        self.tokens = counter("generated_tokens", "Tokens generated for answers.", ["system", "skill"])
+        self.latency = histogram("request_seconds", "Seconds until the reply.", ["system"], buckets=SECONDS)
+        self.confidence = histogram("confidence", "Calibrated confidence of drafts.", ["skill"], buckets=TENTHS)
+        self.errors = counter("errors", "Requests answered with an error.", ["code"])
+        self.audits = gauge("audits_waiting", "Audits drawn and not yet done.")
+        self.in_flight = gauge("requests_in_flight", "Requests under way.", ["room"])
+        self.adapter = gauge("adapter_live", "1 for the adapter in force.", ["adapter", "digest"])
+        self.engine_up = gauge("engine_up", "1 while the engine answers.")
+        self.nights = counter("nights", "Finished nights.", ["outcome"])
+        self.swap_seconds = gauge("swap_seconds", "Seconds of the last swap, load to pointer flip.")
 
     def answered(self, episode: Episode) -> None:
         """Count one answered request."""

@@ -43,7 +43,7 @@ def run(config: Config) -> None:
     model = get_model(config.model)
     server = uvicorn.Server(
         uvicorn.Config(
-            build(_lifespan(config, model, listening)),
+            build(config, _lifespan(config, model, listening)),
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=int(config.http.shutdown_s),

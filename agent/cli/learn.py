@@ -43,7 +43,7 @@ def learn(
 
 def _follow(service: Any, before: set[int], *, quiet: bool) -> dict[str, Any]:
     """Show the progress until the night is over; returns its row."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     from agent.cli import out
 
@@ -55,15 +55,15 @@ def _follow(service: Any, before: set[int], *, quiet: bool) -> dict[str, Any]:
         TextColumn("{task.fields[said]}"),
     )
     with Progress(*columns, console=out.errors, disable=quiet) as bars:
-        stages: dict[str, Any] = {}
+        stages: dict[str, TaskID] = {}
         while True:
             told = service.call("GET", "/api/night")
             now = told["progress"]
-            if now["stage"] != "idle":
-                bar = stages.setdefault(
-                    now["stage"], bars.add_task(now["stage"], said="") if now["stage"] not in stages else None
-                )
-                bars.update(bar, total=now["total"] or None, completed=now["done"], said=now["said"])
+            stage = now["stage"]
+            if stage != "idle":
+                if stage not in stages:
+                    stages[stage] = bars.add_task(stage, said="")
+                bars.update(stages[stage], total=now["total"] or None, completed=now["done"], said=now["said"])
             fresh = [night for night in told["last"] if night["id"] not in before]
             if fresh and not told["running"]:
                 return dict(fresh[0])

@@ -7,6 +7,8 @@ from fastapi import Request
 from agent.http.guard import LOCAL, Identity
 from memory.errors import Forbidden
 
+__all__ = ["Identity", "identity", "require"]
+
 
 def identity(request: Request) -> Identity:
     """Who the guard let in; on loopback without keys everybody is `local`."""

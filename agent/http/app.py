@@ -13,7 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from agent.config import Config
 from agent.http import chat, health, operate, shape
+from agent.http.guard import Guard
 from memory.errors import BadInput, SecondNatureError
 
 log = logging.getLogger("secondnature.http")
@@ -31,9 +33,10 @@ class _Denied(SecondNatureError):
         )
 
 
-def build(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
+def build(config: Config, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
     """The application; the lifespan puts the daemon into `app.state.daemon`."""
     app = FastAPI(title="Second Nature", version="0.1.0", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, store=lambda: app.state.daemon.memory, limits=config.limits, host=config.http.host)
     app.include_router(chat.router)
     app.include_router(health.router)
     app.include_router(operate.router)

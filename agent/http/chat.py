@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Literal, TypeVar
 
 import orjson
@@ -16,11 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agent.answer import Day, answer, require_ready, unusual
 from agent.http import shape
 from agent.http.access import Identity, identity
+from agent.http.guard import spent
 from agent.http.passthrough import forwarded, forwarded_stream
 from agent.stream import streamed, streams_live
-from memory.errors import BadInput, NotFound, SecondNatureError
+from memory.errors import BadInput, NotFound, SecondNatureError, TooLarge
 from memory.records import Ask, Episode, Message, Mode
-from policies.skills import SkillSettings, is_heldout, prompt_key, recognise
+from policies.limits import LimitSettings
+from policies.skills import SkillSettings, is_heldout, message_text, prompt_key, recognise
 
 router = APIRouter()
 T = TypeVar("T")
@@ -63,6 +65,7 @@ async def chat_completions(request: Request) -> Response:
     wanted = parse(await request.body())
     check_model(wanted.model, day)
     require_ready(day)
+    check_size(wanted, day.config.limits)
     ask, skill = make_ask(wanted, day, identity(request))
     request.scope["secondnature.episode"] = ask.id  # the access log names the episode
     if unusual(ask) is not None:
@@ -70,7 +73,8 @@ async def chat_completions(request: Request) -> Response:
     if wanted.stream and streams_live(day, ask, skill):
         return await _live(shape.Head(day.config.http.model_name, ask), streamed(day, ask, skill), wanted)
     episode = await until_gone(request, _answered(day, ask, skill, wanted))
-    headers = shape.headers(episode, day.pointer)
+    spent(request.scope, episode.tokens)
+    headers = shape.header_lines(shape.provenance(episode))
     if wanted.stream:
         chunks = shape.finished_chunks(episode, day.config.http.model_name, wanted.reasoning, _usage(wanted))
         return StreamingResponse(chunks, media_type="text/event-stream", headers=headers)
@@ -103,6 +107,22 @@ def check_model(model: str, day: Day) -> None:
     name = day.config.http.model_name
     if model != name:
         raise NotFound(f"the model {model!r} does not exist here; ask for {name!r}", param="model")
+
+
+def check_size(wanted: ChatRequest, limits: LimitSettings) -> None:
+    """Raises BadInput or TooLarge for more messages, characters or answer tokens than are allowed."""
+    if len(wanted.messages) > limits.messages:
+        raise BadInput(
+            f"{len(wanted.messages)} messages are more than limits.messages, {limits.messages}", param="messages"
+        )
+    characters = sum(len(message_text(message.model_dump())) for message in wanted.messages)
+    if characters > limits.prompt_chars:
+        raise TooLarge(
+            f"{characters} characters are more than limits.prompt_chars, {limits.prompt_chars}", param="messages"
+        )
+    asked = wanted.max_completion_tokens or wanted.max_tokens or 0
+    if asked > limits.answer_tokens:
+        raise BadInput(f"{asked} tokens are more than limits.answer_tokens, {limits.answer_tokens}", param="max_tokens")
 
 
 def make_ask(wanted: ChatRequest, day: Day, who: Identity) -> tuple[Ask, SkillSettings]:
@@ -171,7 +191,6 @@ async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _gone(request: Request) -> None:
-    receive: Awaitable[Any]
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":

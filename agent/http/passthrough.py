@@ -91,7 +91,7 @@ def _streamed(events: bytes, seconds: float) -> Completion:
     parts = [orjson.loads(line) for line in lines if line.startswith(b"{")]
     choices = [choice for part in parts for choice in part.get("choices") or ()]
     text = "".join((choice.get("delta") or {}).get("content") or "" for choice in choices)
-    usage = next((part["usage"] for part in reversed(parts) if part.get("usage")), {})
+    usage: dict[str, Any] = next((part["usage"] for part in reversed(parts) if part.get("usage")), {})
     finish = next((c["finish_reason"] for c in reversed(choices) if c.get("finish_reason")), None)
     return Completion(
         text=text,

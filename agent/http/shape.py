@@ -9,9 +9,8 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from agent.in_force import Pointer
 from agent.stream import Piece
-from agent.system2 import reasoning
+from agent.system2.reasoning import reasoning
 from memory.errors import SecondNatureError
 from memory.records import Ask, Episode
 
@@ -53,14 +52,8 @@ def provenance(episode: Episode) -> dict[str, Any]:
     }
 
 
-def headers(episode: Episode, pointer: Pointer) -> dict[str, str]:
-    """The same in response headers, for clients that drop unknown fields."""
-    del pointer
-    return header_lines(provenance(episode))
-
-
 def header_lines(told: Mapping[str, Any]) -> dict[str, str]:
-    """`x-secondnature-...` headers, latin-1 safe, one per known value."""
+    """The same in `x-secondnature-...` headers, for clients that drop unknown fields: one per known value, latin-1."""
     named = ("episode_id", "system", "method", "skill", "confidence", "threshold", "adapter", "digest", "reason")
     lines = {f"x-secondnature-{n.replace('_', '-')}": str(told[n]) for n in named if told.get(n) is not None}
     return {
