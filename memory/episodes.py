@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from memory import codec, ingest, outcomes
 from memory.base import Base
@@ -170,9 +171,10 @@ class Episodes(Base):
     ) -> list[Outcome]:
         """What System 1 said and whether System 2 agreed, oldest first; for a million rows see `outcome_columns`."""
         with self._read() as con:
-            table, names = self._outcomes(con, skill, adapter, heldout, since)
-            ids = _ids(con, table["seq"])
-        return [outcomes.outcome(row, ids[int(row["seq"])], names) for row in table if int(row["seq"]) in ids]
+            names, keep = _chosen(con, skill, adapter, heldout, since)
+            rows = [row for part in outcomes.parts(con, keep) for row in part]
+            ids = _ids(con, rows)
+        return [outcomes.outcome(row, ids[int(row["seq"])], names) for row in rows if int(row["seq"]) in ids]
 
     def outcome_columns(
         self,
@@ -191,28 +193,10 @@ class Episodes(Base):
         kind (0 ask, 1 practice, 2 replay). `names[code]` is the name of a skill or an adapter; `names` is always there.
         """
         with self._read() as con:
-            table, names = self._outcomes(con, skill, adapter, heldout, since)
-        columns = outcomes.columns(table, tuple(only) or None)
+            names, keep = _chosen(con, skill, adapter, heldout, since)
+            columns = outcomes.columns(con, tuple(only), keep)
         columns["names"] = np.array([names.get(i, "") for i in range(max(names, default=-1) + 1)], dtype=object)
         return columns
-
-    def _outcomes(
-        self,
-        con: sqlite3.Connection,
-        skill: str | None,
-        adapter: str | None,
-        heldout: bool | None,
-        since: float | None,
-    ) -> tuple[Any, dict[int, str]]:
-        table = outcomes.load(con)
-        names = {int(row["id"]): str(row["name"]) for row in con.execute("SELECT id, name FROM names")}
-        codes = {name: number for number, name in names.items()}
-        keep = np.ones(len(table), dtype=bool)
-        for column, name in (("skill", skill), ("adapter", adapter)):
-            keep &= True if name is None else table[column] == codes.get(name, -2)
-        keep &= True if heldout is None else table["heldout"] == heldout
-        keep &= True if since is None else table["asked_at"] >= since
-        return (table if keep.all() else table[keep]), names
 
     def _seq(self, episode_id: str) -> int:
         """An episode's row number; looks again after a flush, for one remembered a moment ago."""
@@ -243,8 +227,28 @@ def _with_effective(episode: Episode, audit: bytes | None) -> Episode:
     return replace(episode, deliberation=codec.decode(Audit, audit).deliberation)
 
 
-def _ids(con: sqlite3.Connection, seqs: Any) -> dict[int, str]:
-    if len(seqs) == 0:
+def _chosen(
+    con: sqlite3.Connection, skill: str | None, adapter: str | None, heldout: bool | None, since: float | None
+) -> tuple[dict[int, str], outcomes.Keep]:
+    """The names behind the codes, and the test that a packed row has to pass."""
+    names = {int(row["id"]): str(row["name"]) for row in con.execute("SELECT id, name FROM names")}
+    codes = {name: number for number, name in names.items()}
+    asked = {"skill": skill, "adapter": adapter}
+    same = {column: codes.get(name, -2) for column, name in asked.items() if name is not None}
+    same |= {} if heldout is None else {"heldout": int(heldout)}
+
+    def keep(part: npt.NDArray[Any]) -> Any:
+        wanted: Any = True if since is None else part["asked_at"] >= since
+        for column, number in same.items():
+            wanted &= part[column] == number
+        return wanted
+
+    return names, keep
+
+
+def _ids(con: sqlite3.Connection, rows: Sequence[Any]) -> dict[int, str]:
+    if not rows:
         return {}
-    rows = con.execute("SELECT seq, id FROM episodes WHERE seq BETWEEN ? AND ?", (int(seqs.min()), int(seqs.max())))
-    return {int(row["seq"]): str(row["id"]) for row in rows}
+    ends = (int(rows[0]["seq"]), int(rows[-1]["seq"]))
+    found = con.execute("SELECT seq, id FROM episodes WHERE seq BETWEEN ? AND ?", ends)
+    return {int(row["seq"]): str(row["id"]) for row in found}

@@ -9,7 +9,7 @@ cost about a tenth.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ ROW = np.dtype(
 )
 KINDS = ("ask", "practice", "replay")  # the codes of column "kind", in order; others are -1
 Columns = dict[str, npt.NDArray[Any]]
+Keep = Callable[[npt.NDArray[Any]], Any]  # rows of dtype ROW -> mask, or True for all
 
 
 def agreement(episode: Episode, deliberation: Deliberation | None) -> bool | None:
@@ -62,18 +63,29 @@ def clear(con: sqlite3.Connection, seqs: Iterable[int]) -> None:
             _put(con, seq, np.zeros((), ROW))
 
 
-def load(con: sqlite3.Connection) -> npt.NDArray[Any]:
-    """All outcomes as one structured array of dtype `ROW`, in order of `seq`."""
-    rows = con.execute("SELECT rows FROM outcome_chunks ORDER BY chunk")
-    table = np.frombuffer(b"".join(row[0] for row in rows), dtype=ROW)
-    valid: npt.NDArray[np.bool_] = table["valid"] == 1
-    return table if valid.all() else np.asarray(table[valid])
+def parts(con: sqlite3.Connection, keep: Keep) -> Iterator[npt.NDArray[Any]]:
+    """The rows that `keep` wants, chunk by chunk as structured arrays of dtype `ROW`, in order of `seq`."""
+    for (blob,) in con.execute("SELECT rows FROM outcome_chunks ORDER BY chunk"):
+        part = np.frombuffer(blob, dtype=ROW)
+        wanted = (part["valid"] == 1) & keep(part)
+        yield part if wanted.all() else part[wanted]
 
 
-def columns(table: npt.NDArray[Any], names: tuple[str, ...] | None = None) -> Columns:
-    """Contiguous columns (all, or those named) of a structured array."""
-    wanted = names or tuple(n for n in ROW.names or () if n != "valid")
-    return {name: np.ascontiguousarray(table[name]) for name in wanted}
+def columns(con: sqlite3.Connection, names: tuple[str, ...], keep: Keep) -> Columns:
+    """The named columns (all, where none is named) of the rows that `keep` wants, each in one piece of memory.
+
+    Chunk by chunk, so that only one chunk and the columns asked for are held: five of 25 columns of a million rows
+    take a third of the time of all of them.
+    """
+    names = names or tuple(n for n in ROW.names or () if n != "valid")
+    most = CHUNK_ROWS * int(con.execute("SELECT count(*) FROM outcome_chunks").fetchone()[0])
+    found = {name: np.empty(most, ROW[name]) for name in names}
+    count = 0
+    for part in parts(con, keep):
+        for name in names:
+            found[name][count : count + len(part)] = part[name]
+        count += len(part)
+    return {name: column[:count] for name, column in found.items()}
 
 
 def outcome(row: Mapping[str, Any], episode_id: str, names: Mapping[int, str]) -> Outcome:
