@@ -6,11 +6,7 @@ test; along a fixed sequence that needs no correction for testing many. The sequ
 alone, never by outcomes: it begins where the audits would forgive a disagreement and takes equal steps
 in audits.
 
-The binomial needs uniform audits, and audits are denser near the threshold and in new adapters. So each audit
-is kept with probability (smallest propensity in force at its time) / (its own), by a hash of its episode's
-id: at any one time what is kept is a uniform sample of the answers, so all together it is one. That wastes
-dense audits near the threshold; a betting bound on weighted losses (arXiv 2406.10490) would keep them, but
-the largest weight limits its stakes, and it needs about as many audits in the end.
+The binomial needs uniform audits: policies/thinning.py makes them so.
 
 What is certified is P(System 1 differs from System 2 | accepted), on the questions seen. Not P(wrong |
 accepted): both systems can be wrong together. And not tomorrow's questions, where they drift: see
@@ -22,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 from pydantic import Field
@@ -31,6 +26,7 @@ from memory.records import Outcome
 from memory.settings import Settings
 from policies.binomial import audits_for, binomial_tail, upper_bound
 from policies.reliability import Floats
+from policies.thinning import AuditLog, audit_log, uniform_audits
 
 
 class Goal(Settings):
@@ -68,7 +64,6 @@ class CertifySettings(Settings):
     )
 
 
-FLOOR_WINDOW = 50  # answers on each side; enough that one of them is accepted away from the threshold
 MOST_AUDITS = 1_000_000  # a need beyond this is as good as none that helps
 
 
@@ -99,61 +94,6 @@ class Certificate:
     steps: tuple[Step, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AuditLog:
-    """Answers with a confidence, audited or not: arrays of shape (n,)."""
-
-    confidence: Floats  # 0..1
-    propensity: Floats  # 0..1, of observing System 2 on this answer
-    floor: Floats  # 0..1, smallest propensity that any answer had at that time; at most `propensity`
-    disagrees: Floats  # 1, 0, or NaN where System 2 was not run
-    uniform: Floats  # 0..1, one fixed draw per answer, independent of everything else
-
-
-def uniform_draw(episode_id: str) -> float:
-    """A number in [0, 1) that only the id decides: thinning is the same whoever repeats it."""
-    digest = blake2b(episode_id.encode(), digest_size=8, person=b"thin").digest()
-    return int.from_bytes(digest, "big") / 2**64
-
-
-def audit_log(outcomes: Sequence[Outcome], skill: str | None = None) -> AuditLog:
-    """Outcomes as arrays: those with a confidence, of one skill or all, on questions System 1 did not train
-    on.
-
-    Pass all outcomes of one adapter version: the floors are read from its whole traffic. Those of the bare
-    base need not be held out.
-    """
-    ordered = sorted((row for row in outcomes if row.confidence is not None), key=lambda row: row.asked_at)
-    floors = rolling_floor(np.array([row.propensity for row in ordered], dtype=np.float64))
-    kept = [
-        (row, floor)
-        for row, floor in zip(ordered, floors.tolist(), strict=True)
-        if (skill is None or row.skill == skill) and (row.heldout or row.adapter is None)
-    ]
-    rows = [row for row, _ in kept]
-    return AuditLog(
-        confidence=np.array([row.confidence for row in rows], dtype=np.float64),
-        propensity=np.array([row.propensity for row in rows], dtype=np.float64),
-        floor=np.array([floor for _, floor in kept], dtype=np.float64),
-        disagrees=np.array([math.nan if row.agrees is None else float(not row.agrees) for row in rows]),
-        uniform=np.array([uniform_draw(row.episode_id) for row in rows], dtype=np.float64),
-    )
-
-
-def rolling_floor(propensity: Floats) -> Floats:
-    """Smallest propensity among each answer and its `FLOOR_WINDOW` neighbours in time, shape (n,).
-
-    The rates of auditing change with the adapter's age and the threshold in force; within a window they are
-    taken for constant. A window across a change takes the smaller rate, which wastes audits and costs no
-    validity.
-    """
-    if not len(propensity):
-        return propensity
-    padded = np.pad(propensity, FLOOR_WINDOW, constant_values=np.inf)
-    floors: Floats = np.lib.stride_tricks.sliding_window_view(padded, 2 * FLOOR_WINDOW + 1).min(axis=1)
-    return floors
-
-
 def certify(
     outcomes: Sequence[Outcome], goal: Goal, settings: CertifySettings, skill: str | None = None
 ) -> Certificate:
@@ -176,7 +116,7 @@ def certify_skills(outcomes: Sequence[Outcome], goal: Goal, settings: CertifySet
 def certify_log(log: AuditLog, goal: Goal, settings: CertifySettings) -> Certificate:
     """`certify` on arrays."""
     alpha, delta = goal.max_disagreement, 1.0 - goal.confidence
-    confidence, disagrees = _uniform_audits(log)
+    confidence, disagrees = uniform_audits(log)
     need = audits_for(0, alpha, delta)
     if len(confidence) < need:
         return _refusal(goal, len(confidence), int(disagrees.sum()), need - len(confidence), ())
@@ -193,14 +133,6 @@ def certify_log(log: AuditLog, goal: Goal, settings: CertifySettings) -> Certifi
         first = steps[0]
         return _refusal(goal, first.n, first.disagreements, _more(first, alpha, delta), tuple(steps))
     return _grant(goal, passed_steps[-1], tuple(steps), log)
-
-
-def _uniform_audits(log: AuditLog) -> tuple[Floats, Floats]:
-    """(confidence, disagrees) of the audits that thinning keeps, surest first."""
-    observed = ~np.isnan(log.disagrees) & (log.propensity > 0) & (log.floor > 0)
-    kept = observed & (log.uniform * log.propensity < log.floor)
-    order = np.argsort(-log.confidence[kept], kind="stable")
-    return log.confidence[kept][order], log.disagrees[kept][order]
 
 
 def _sequence(confidence: Floats, goal: Goal, settings: CertifySettings) -> list[float]:

@@ -78,19 +78,24 @@ def cross_fitted_scores(x: Floats, y: Floats, weights: Floats, fold: npt.NDArray
 def platt_line(scores: Floats, y: Floats, weights: Floats) -> tuple[float, float]:
     """Platt's sigmoid as (slope, intercept) on the score, with a prior at (1, 0) worth `PLATT_PRIOR` audits.
 
-    The score is a logistic regression's, so (1, 0) is what it should need; the slope that a hundred cross-fitted
-    scores ask for is mostly noise (0.17 was seen where 1.4 was right). The slope stays positive: ranking is kept.
+    The score is a logistic regression's, so (1, 0) is what it should need; the slope that a hundred
+    cross-fitted scores ask for is mostly noise (0.17 was seen where 1.4 was right). The slope stays positive:
+    ranking is kept.
     """
     return _bend(scores, y, weights * (effective_n(weights) / weights.sum()), PLATT_PRIOR / 4.0)
 
 
 def isotonic_knots(scores: Floats, y: Floats, weights: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The isotonic fit as (scores, probabilities), joined by straight lines; no probability is certain."""
+    """The isotonic fit as (scores, probabilities), joined by straight lines.
+
+    One disagreement is added at the highest score and one agreement at the lowest: thirty agreements in a row
+    at the top then promise 30/31 and not certainty.
+    """
     from sklearn.isotonic import IsotonicRegression  # a second to import, needed only at a refit
 
-    edge = 1.0 / (effective_n(weights) + 2.0)
-    fitted = IsotonicRegression(y_min=edge, y_max=1.0 - edge, out_of_bounds="clip")
-    fitted.fit(scores, y, sample_weight=weights)
+    worth = weights * (effective_n(weights) / weights.sum())
+    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
+    fitted.fit(np.append(scores, [scores.max(), scores.min()]), np.append(y, [0.0, 1.0]), np.append(worth, [1.0, 1.0]))
     return tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist())
 
 

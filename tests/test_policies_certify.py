@@ -8,16 +8,14 @@ from scipy.stats import beta, binom
 
 from memory.records import Outcome, Signals
 from policies.binomial import allowed, audits_for, binomial_tail, upper_bound
-from policies.certify import (
+from policies.certify import CertifySettings, Goal, certify, certify_log, certify_skills
+from policies.thinning import (
     AuditLog,
-    CertifySettings,
-    Goal,
     audit_log,
-    certify,
-    certify_log,
-    certify_skills,
+    audit_log_columns,
     rolling_floor,
     uniform_draw,
+    uniform_draws,
 )
 
 SETTINGS = CertifySettings()
@@ -136,6 +134,34 @@ def test_the_draw_is_the_ids_alone_and_uniform():
     assert uniform_draw("ep-7") == draws[7]
     assert ((draws >= 0) & (draws < 1)).all()
     np.testing.assert_allclose(np.quantile(draws, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
+
+
+def test_draws_of_row_numbers_are_uniform_and_stable():
+    draws = uniform_draws(np.arange(100_000))
+    assert ((draws >= 0) & (draws < 1)).all()
+    np.testing.assert_allclose(np.quantile(draws, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.01)
+    assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.02
+    np.testing.assert_array_equal(uniform_draws(np.arange(5, 9)), draws[5:9])
+
+
+def test_columns_and_records_make_the_same_log():
+    agrees = [None if i % 3 == 0 else i % 5 > 0 for i in range(90)]
+    rows = [
+        outcome(i, None if i == 7 else i / 100, a, propensity=0.5, heldout=i % 2 == 0) for i, a in enumerate(agrees)
+    ]
+    arrays = {
+        "confidence": np.array([np.nan if i == 7 else i / 100 for i in range(90)]),
+        "propensity": np.full(90, 0.5),
+        "agrees": np.array([-1 if a is None else int(a) for a in agrees], dtype=np.int8),
+        "heldout": np.arange(90) % 2 == 0,
+        "adapter": np.zeros(90, dtype=np.int32),
+        "skill": np.arange(90) % 4,
+        "seq": np.arange(90, dtype=np.int32),
+    }
+    ours, theirs = audit_log_columns(arrays), audit_log(rows)
+    for name in ("confidence", "propensity", "floor", "disagrees"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    assert len(audit_log_columns(arrays, skill=2).confidence) == 22
 
 
 def test_only_held_out_questions_certify_a_trained_adapter():

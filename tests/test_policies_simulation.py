@@ -13,11 +13,12 @@ import pytest
 from memory.records import Mode, Outcome, Signals, System
 from policies.audit import AuditSettings, audit_probability
 from policies.calibration import CalibrationSettings, fit, report
-from policies.certify import AuditLog, CertifySettings, Goal, certify, certify_log, rolling_floor
+from policies.certify import CertifySettings, Goal, certify, certify_log
 from policies.drift import Alarm, DriftSettings, revert, step, watch
 from policies.offpolicy import disagreement, interval, sums_by_threshold
 from policies.replay import columns, replay
 from policies.route import RouteSettings, route
+from policies.thinning import AuditLog, rolling_floor
 
 ASKS = 20_000
 SEEDS = 100
