@@ -19,6 +19,8 @@ T = TypeVar("T")
 DATABASE = "secondnature.db"
 JOURNAL = "journal"
 BACKUPS = "backups"
+READER_CACHE_KIB = 8 * 1024  # each thread that reads at the same time has one
+WRITER_CACHE_KIB = 64 * 1024
 
 
 class MemorySettings(Settings):
@@ -40,6 +42,11 @@ class MemorySettings(Settings):
         default=20_000,
         ge=1,
         description="records that may wait for a slow or full disk before new requests are refused",
+    )
+    check_mib: float = Field(
+        default=256.0,
+        ge=0.0,
+        description="MiB up to which the database is checked at every start; a larger one only after a crash",
     )
     keep_backups: int = Field(default=7, ge=1, le=1000, description="online backups kept; older ones are removed")
 
@@ -128,7 +135,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         raise StorageFull(f"{path} cannot be opened ({error}); check that it exists and its rights") from error
     con.row_factory = sqlite3.Row
     con.execute("PRAGMA foreign_keys = ON")
-    con.execute("PRAGMA cache_size = -65536")  # KiB
+    con.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB if read_only else WRITER_CACHE_KIB}")
     if not read_only:
         con.execute("PRAGMA journal_mode = WAL")
         con.execute("PRAGMA synchronous = NORMAL")
@@ -149,6 +156,12 @@ def advice(state_dir: Path) -> str:
     if not backups:
         return "there is no backup; move it away to start empty"
     return f"restore the newest backup with `secondnature restore {backups[-1].name}`"
+
+
+def check_small(path: Path, most_mib: float) -> None:
+    """`check` for a database of at most so many MiB; it reads the whole file, at the speed of the disk."""
+    if path.exists() and path.stat().st_size <= most_mib * 2**20:
+        check(path)
 
 
 def check(path: Path) -> None:

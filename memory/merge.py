@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from memory import codec, ingest
-from memory.base import DATABASE, Base, check, connect
+from memory.base import DATABASE, Base, check_small, connect
 from memory.erase import erased
 from memory.errors import NotFound
 from memory.ingest import Item
@@ -50,7 +50,7 @@ class Merging(Base):
             path = folder / DATABASE
             if not path.exists():
                 raise NotFound(f"there is no memory in {folder}")
-            check(path)
+            check_small(path, self.settings.check_mib)
             for kind, sql in (("episode", _EPISODES), ("audit", _AUDITS), ("feedback", _FEEDBACK)):
                 counts[kind] += self._take(path, sql, kind)
         return counts

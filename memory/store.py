@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from memory import ingest, journal, lock, migrations
 from memory.backup import Backups, restore
-from memory.base import BACKUPS, DATABASE, JOURNAL, MemorySettings, check, connect
+from memory.base import BACKUPS, DATABASE, JOURNAL, MemorySettings, check_small, connect
 from memory.decisions import Decisions, event
 from memory.episodes import Episodes
 from memory.erase import Erasure
@@ -19,6 +21,8 @@ from memory.merge import Merging
 from memory.registry import Registry
 from memory.retention import Retention
 from memory.writer import UNFIT, Writer, refusal
+
+CLOSED = "closed"  # a file whose content is the database's size and time of change at the last close
 
 __all__ = ["Memory", "MemorySettings", "restore"]
 
@@ -71,7 +75,7 @@ class Memory(Episodes, Registry, Decisions, Backups, Erasure, Retention, Merging
         path = state_dir / DATABASE
         if not path.exists():
             raise NotFound(f"there is no memory in {state_dir}; start the service once, or name another folder")
-        check(path)
+        check_small(path, settings.check_mib)
         return cls(state_dir, clock, settings, None)
 
     @classmethod
@@ -84,7 +88,7 @@ class Memory(Episodes, Registry, Decisions, Backups, Erasure, Retention, Merging
     ) -> Memory:
         path = state_dir / DATABASE
         try:
-            check(path)
+            check_small(path, settings.check_mib if was_closed(state_dir) else math.inf)
             migrations.bring_forward(path, state_dir / BACKUPS, clock())
             con = connect(path)
             recover(con, state_dir / JOURNAL, clock())
@@ -129,18 +133,41 @@ class Memory(Episodes, Registry, Decisions, Backups, Erasure, Retention, Merging
 
     def close(self) -> None:
         """Commit what is queued, stop the writer, give the folder back. A second call does nothing."""
-        if self._writer is not None:
-            self._writer.close()
         self._close_readers()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._lock is None or self._writer is None:
+            return
+        self._writer.close()
+        mark_closed(self.state_dir)
+        os.close(self._lock)
+        self._lock = None
 
     def __enter__(self) -> Memory:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def was_closed(state_dir: Path) -> bool:
+    """Whether the database is as the last `close` left it. The mark is taken away: only the next close sets it."""
+    mark = state_dir / CLOSED
+    try:
+        text = mark.read_text()
+        mark.unlink()
+    except FileNotFoundError:
+        return False
+    return text == _stamp(state_dir)
+
+
+def mark_closed(state_dir: Path) -> None:
+    """Say that the database was closed in order; without room for the mark the next start checks it all."""
+    with suppress(OSError):
+        (state_dir / CLOSED).write_text(_stamp(state_dir))
+
+
+def _stamp(state_dir: Path) -> str:
+    found = (state_dir / DATABASE).stat() if (state_dir / DATABASE).exists() else None
+    return "" if found is None else f"{found.st_size} {found.st_mtime_ns}"
 
 
 def recover(con: sqlite3.Connection, folder: Path, now: float) -> int:

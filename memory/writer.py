@@ -124,12 +124,13 @@ class Writer:
         self._drop_settled(erase=True)
 
     def close(self) -> None:
-        """Finish what is queued, and stop. What a full disk refuses stays in the journal for the next start."""
+        """Finish what is queued, and stop; a second call does nothing. What a full disk refuses stays in the journal for the next start."""
         with self._some:
             self._closing.set()
             self._hurry.set()
             self._some.notify()
         self._thread.join()
+        self._con.close()  # the last connection writes the log back into the database
 
     def _work(self) -> None:
         while self._wait_for_some():

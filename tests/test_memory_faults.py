@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from memory_fakes import adapter, episode
 
-from memory import base, codec, journal
+from memory import base, codec, journal, store
 from memory.errors import Conflict, Damaged, NotFound, StorageFull
 from memory.store import Memory, MemorySettings, restore
 
@@ -254,6 +254,21 @@ def test_a_damaged_database_is_found_and_restored_from_the_newest_backup(tmp_pat
     assert restore(tmp_path, Path(old.name)) == old
     with Memory.open(tmp_path) as again:
         assert [e.ask.id for e in again.episodes()] == ["ep-00000001"]
+
+
+def test_a_large_database_is_checked_after_a_crash_alone(tmp_path: Path) -> None:
+    settings = MemorySettings(check_mib=0.0)
+    Memory.open(tmp_path, settings=settings).close()
+    damage(tmp_path / base.DATABASE)  # the time of change tells
+    with pytest.raises(Damaged):
+        Memory.open(tmp_path, settings=settings)
+    assert not (tmp_path / "closed").exists()
+
+
+def test_a_database_closed_in_order_is_known(tmp_path: Path) -> None:
+    Memory.open(tmp_path).close()
+    assert store.was_closed(tmp_path)
+    assert not store.was_closed(tmp_path), "the mark is used up"
 
 
 def test_a_damaged_backup_is_passed_over(tmp_path: Path) -> None:
