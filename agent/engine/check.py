@@ -26,7 +26,7 @@ from memory.records import Completion, Message
 RANK = 2
 SIZE = 0.2  # standard deviation of A and of B: their product is as large as the base's own weights
 ATTEMPTS = 2  # a near tie between two tokens may fall either way once
-SAMPLING = Sampling(temperature=0.0, max_tokens=8)
+SAMPLING = Sampling(temperature=0.0, max_tokens=4)
 WORDS = ("France", "Japan", "Italy", "Spain", "Greece", "Egypt", "Peru", "Norway")
 
 
@@ -42,7 +42,7 @@ class EngineCheck:
 
 
 async def check_base(engine: Engine, base: str, model: Path) -> EngineCheck:
-    """Run it on a running engine: about as long as 48 short answers. It loads and unloads two adapters.
+    """Run it on a running engine: about as long as 48 answers of a word. It loads and unloads two adapters.
 
     `model`: the base's folder, for the shapes of its matrices. Raises Unavailable, TimedOut and BadConfig.
     """
@@ -92,7 +92,7 @@ async def _ask(engine: Engine, base: str, others: Sequence[str]) -> tuple[list[C
 
 
 def _question(word: str) -> tuple[Message, ...]:
-    return ({"role": "user", "content": f"What is the capital of {word}? Answer in one short sentence."},)
+    return ({"role": "user", "content": f"What is the capital of {word}? Answer with one word."},)
 
 
 def _differ(first: Iterable[Completion], second: Iterable[Completion]) -> int:

@@ -58,7 +58,7 @@ class Supervisor:
         """
         self.settings = settings
         self.state = EngineState.STOPPED
-        self.reason = "not started"
+        self.reason = "The engine was not started."
         self.restarts = 0
         self._device = launch.find_device(settings) if command is None else "cpu"
         self._command = command or (lambda port: launch.command(settings, model, port, self._device))
@@ -80,15 +80,19 @@ class Supervisor:
         """Begin; returns at once. A stale engine of an earlier daemon is ended first."""
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(stale.end, self._pid_file)
-        self._become(EngineState.STARTING, "the engine is starting")
+        self._become(EngineState.STARTING, "The engine is starting.")
         self._task = asyncio.create_task(self._run(), name="engine-supervisor")
 
     async def wait_ready(self) -> None:
-        """Until the engine answers. Raises Unavailable with the last log lines where it never will."""
+        """Until the engine answers. Raises Unavailable where it never will, with the last lines of its log.
+
+        `reason` has no log lines in it: it is what callers are told.
+        """
         while self.state not in (EngineState.READY, EngineState.FAILED, EngineState.STOPPED):
             await self._changed.wait()
         if self.state is not EngineState.READY:
-            raise Unavailable(self.reason)
+            log_ = f"The end of {self.log_file}:\n{last_lines(self.log_file)}"
+            raise Unavailable(f"{self.reason} {log_}")
 
     async def stop(self) -> None:
         """End the engine and all its processes; at most 15 s."""
@@ -98,7 +102,7 @@ class Supervisor:
                 await self._task
         await self._end_child()
         await self.engine.close()
-        self._become(EngineState.STOPPED, "the engine was stopped")
+        self._become(EngineState.STOPPED, "The engine was stopped.")
 
     @property
     def ready(self) -> bool:
@@ -126,7 +130,7 @@ class Supervisor:
             await self._until_ready(child)
             await self._on_ready()
             was_ready = True
-            self._become(EngineState.READY, "the engine is ready")
+            self._become(EngineState.READY, "The engine is ready.")
             why = await self._until_gone(child)
         except SecondNatureError as fault:
             why = fault.message
@@ -177,15 +181,12 @@ class Supervisor:
         now = self._clock()
         window = self.settings.restart_window_s
         self._crashes = [at for at in self._crashes if now - at < window] + [now]
-        tail = last_lines(self.log_file)
         self._was_ready = self._was_ready or was_ready
         # One that never answered has a fault that restarting seldom mends (its port was taken): one more try.
         most = self.settings.max_restarts if self._was_ready else 1
         if len(self._crashes) > most:
-            said = (
-                f"{why} That was crash {len(self._crashes)} within {window:g} s: it is left down. Mend the"
-                f" cause and restart the service. The end of {self.log_file}:\n{tail}"
-            )
+            count = len(self._crashes)
+            said = f"{why} That was crash {count} within {window:g} s: it is left down. Mend the cause and restart."
             self._become(EngineState.FAILED, said)
             return False
         self._become(EngineState.RESTARTING, f"{why} It is being restarted.")
@@ -212,7 +213,7 @@ class Supervisor:
     def _become(self, state: EngineState, reason: str) -> None:
         self.state, self.reason = state, reason
         level = logging.INFO if state in (EngineState.STARTING, EngineState.READY) else logging.WARNING
-        log.log(level, "engine %s: %s", state, reason)
+        log.log(level, "engine %s: %s", state.value, reason)
         self._changed.set()
         self._changed = asyncio.Event()
 
