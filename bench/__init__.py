@@ -1,0 +1,1 @@
+"""Measurements and the demonstration. Nothing of the service imports this."""

@@ -1,0 +1,1 @@
+"""The demonstration: a real model, a real night, and what changed, in one command (`python -m bench.demo`)."""

@@ -1,0 +1,31 @@
+"""How much is asked: enough for the lift in 25 minutes on two cores, or a smoke run in 8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A run's extent."""
+
+    day: Mapping[str, int]  # unlabelled questions of each skill
+    measured: int  # held-out questions of each skill, asked of System 1 before and after each night
+    auto: int  # of them, asked once more in auto mode after the last night
+    nights: int = 1  # the day is cut into as many parts, each followed by a night
+    epochs: int = 3  # passes over the lessons
+
+
+SIZES: Mapping[str, Size] = {
+    "full": Size(
+        day={"three_sums": 230, "plus_minus": 210, "minutes": 110, "perimeter": 90, "stories": 40, "reviews": 30},
+        measured=100,
+        auto=40,
+    ),
+    "small": Size(
+        day={"three_sums": 60, "plus_minus": 60, "minutes": 40, "perimeter": 40, "stories": 8, "reviews": 12},
+        measured=20,
+        auto=10,
+    ),
+}
