@@ -231,5 +231,5 @@ def _find_verdict(text: str) -> str | None:
 
 
 def _find_free_text(text: str) -> str | None:
-    final = re.split(r"\bFINAL(?: ANSWER)?:", text)[-1].strip()
+    final = re.split(r"\bfinal(?: answer)?:", text, flags=re.IGNORECASE)[-1].strip("* \n")
     return final or None

@@ -20,9 +20,10 @@ from agent.system2.problem import Problem, user
 from agent.system2.settings import System2Settings
 from agent.system2.think import Think, together
 from memory.errors import BadInput
-from memory.records import AnswerType, Attempt, Call
+from memory.records import AnswerType, Attempt, Call, Message
 from policies import answers
 
+_LIST_START = "Criteria for comparing the two answers:\n1."
 _SWAP = {"A": "B", "B": "A", "C": "C"}
 _LIST_MARK = re.compile(r"^\s*(?:\d+[.)]|[-*\u2022])?\s*\**\s*")
 _LISTED = re.compile(r"\s*(?:\d+[.)]|[-*\u2022])\s")
@@ -50,7 +51,9 @@ async def attempts(problem: Problem, think: Think, settings: System2Settings, n:
             "[The Start of Assistant A's Answer] ... [The End of Assistant A's Answer], and B's alike."
         )
     temperature = settings.temperature if n > 1 else 0.0
-    plan = await think.ask("branch", user(_branch(found, settings)), max_tokens=settings.bsm.plan_tokens)
+    plan = await think.ask(
+        "branch", _branch(found, settings), max_tokens=settings.bsm.plan_tokens, go_on=True, stop=("\n\n",)
+    )
     orders = [False, True] if settings.bsm.orders == "both" else [False]
     judged = await together(_judge(found, plan, think, settings, n, temperature, swapped=swapped) for swapped in orders)
     return tuple(_attempt([order[i] for order in judged], i) for i in range(n))
@@ -80,7 +83,7 @@ async def _judge(
 ) -> list[Judged]:
     """`n` verdicts on the responses in one order."""
     shown = found.swapped() if swapped else found
-    listed = criteria(plan.completions[0].text, settings.bsm.criteria)
+    listed = criteria(_LIST_START + plan.completions[0].text, settings.bsm.criteria)
     solved = await together(
         think.ask(
             "solve, swapped" if swapped else "solve",
@@ -139,13 +142,14 @@ def _attempt(orders: list[Judged], sample: int) -> Attempt:
     return Attempt(winner, f"{lines}\n[[{winner}]]" if winner else lines, orders[-1].call, sample)
 
 
-def _branch(found: Pair, settings: System2Settings) -> str:
-    return (
-        f"Two AI assistants will answer the question below, and their answers are to be compared. List up to "
-        f"{settings.bsm.criteria} criteria to compare them by, the most important first. Write one criterion per "
-        "line: its name, a colon, and in a few words how to check it. Do not answer the question.\n\n"
-        f"Question: {found.question}"
+def _branch(found: Pair, settings: System2Settings) -> tuple[Message, ...]:
+    """The plan's prompt. The reply is begun for the model: a small one would answer the question instead."""
+    text = (
+        f"Question: {found.question}\n\nTwo assistants have answered this question, and a judge has to compare their "
+        f"answers. List up to {settings.bsm.criteria} criteria for the judge, the most important first. Write one "
+        "criterion per line: its name, a colon, and in a few words how to check it."
     )
+    return (*user(text), {"role": "assistant", "content": _LIST_START})
 
 
 def _solve(found: Pair, criterion: str) -> str:

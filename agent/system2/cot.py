@@ -23,7 +23,7 @@ async def attempts(problem: Problem, think: Think, settings: System2Settings, n:
         "reason",
         prompt(problem, settings),
         n=n,
-        temperature=settings.temperature,
+        temperature=settings.attempt_temperature(problem.skill, n),
         max_tokens=settings.max_tokens,
         stop=stop,
     )

@@ -35,8 +35,6 @@ async def deliberate(problem: Problem, think: Think, settings: System2Settings) 
     if method is None:
         raise BadConfig(f"skill {skill.name}: no method {skill.method!r}; use one of {', '.join(METHODS)}.")
     own = settings.for_skill(skill)
-    if skill.agreement.max_samples == 1:  # a vote of one: no chance wanted
-        own = own.model_copy(update={"temperature": 0.0})
     attempts = await vote.attempts(method, problem, think, own)
     chosen = await _consensus(problem, think, own, attempts)
     verdict = agree.verdict(attempts, skill.agreement, problem.answer_type, chosen)

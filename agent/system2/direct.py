@@ -19,7 +19,7 @@ async def attempts(problem: Problem, think: Think, settings: System2Settings, n:
         "answer",
         direct_messages(problem.messages, problem.skill),
         n=n,
-        temperature=settings.temperature,
+        temperature=settings.attempt_temperature(problem.skill, n),
         max_tokens=problem.skill.max_answer_tokens,
     )
     return attempts_of(problem, call)

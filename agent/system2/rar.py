@@ -24,7 +24,7 @@ async def attempts(problem: Problem, think: Think, settings: System2Settings, n:
             "rephrase and answer",
             one_step(problem, settings),
             n=n,
-            temperature=settings.temperature,
+            temperature=settings.attempt_temperature(problem.skill, n),
             max_tokens=settings.max_tokens,
         )
         return attempts_of(problem, call)

@@ -29,14 +29,20 @@ async def then_answer(
     TimedOut.
     """
     count = -(-n // answers_each)
-    first = await think.ask(stage, rewriting, n=count, temperature=settings.temperature, max_tokens=settings.max_tokens)
+    first = await think.ask(
+        stage,
+        rewriting,
+        n=count,
+        temperature=settings.attempt_temperature(problem.skill, count),
+        max_tokens=settings.max_tokens,
+    )
     calls = await together(
         (
             think.ask(
                 "answer",
                 answering(done.text.strip()),
-                n=min(answers_each, n - i * answers_each),
-                temperature=settings.temperature,
+                n=(each := min(answers_each, n - i * answers_each)),
+                temperature=settings.attempt_temperature(problem.skill, each),
                 max_tokens=settings.max_tokens,
                 parents=(first.id,),
             )

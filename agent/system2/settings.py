@@ -114,7 +114,7 @@ class GotSettings(Settings):
 class System2Settings(Settings):
     """How long System 2 may think, and how each method works."""
 
-    temperature: float = Field(default=0.7, ge=0, le=2, description="of sampled attempts; a single one is greedy")
+    temperature: float = Field(default=0.7, gt=0, le=2, description="of sampled attempts; a single one is greedy")
     max_tokens: int = Field(default=400, ge=1, description="tokens of one reasoning text, at most")
     budget_tokens: int = Field(default=24_000, ge=1, description="tokens that one question may cost, at most")
     budget_s: float = Field(default=300.0, gt=0, description="seconds that one question may take, at most")
@@ -128,6 +128,13 @@ class System2Settings(Settings):
     usc_chars: int = Field(
         default=4_000, ge=200, description="characters of responses shown at once when the model selects or composes"
     )
+
+    def attempt_temperature(self, skill: SkillSettings, n: int) -> float:
+        """Of `n` attempts drawn at once: greedy where the vote is a single attempt.
+
+        vLLM refuses n > 1 at temperature 0.
+        """
+        return 0.0 if n == 1 and skill.agreement.max_samples == 1 else self.temperature
 
     def for_skill(self, skill: SkillSettings) -> System2Settings:
         """These settings with the skill's `options` put into its method's block (and into the top level for

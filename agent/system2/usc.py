@@ -42,8 +42,8 @@ async def compose(problem: Problem, think: Think, settings: System2Settings, att
     if len(spoken) < 2:
         return spoken[0].answer if spoken else None
     text = (
-        f"{_shown(problem, spoken)}\n\nRead all responses. Write the answer that most of them agree on, in one "
-        'or two sentences, behind the word "FINAL:".'
+        f"{_shown(problem, spoken)}\n\nRead all responses. Write the answer that most of them agree on, "
+        'behind the word "FINAL:".'
     )
     call = await think.ask("compose", user(text), max_tokens=settings.max_tokens, parents=_parents(spoken))
     return answers.extract(call.completions[0].text, problem.answer_type, problem.skill.choices)
