@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,6 +22,7 @@ from agent.system1 import System1Settings
 from agent.system2.settings import System2Settings
 from memory.base import MemorySettings
 from memory.errors import BadConfig
+from memory.records import AnswerType
 from memory.settings import Settings
 from policies.audit import AuditSettings
 from policies.calibration import CalibrationSettings
@@ -31,7 +32,7 @@ from policies.limits import LimitSettings
 from policies.promote import PromoteSettings
 from policies.route import RouteSettings
 from policies.schedule import ScheduleSettings
-from policies.skills import SkillSettings
+from policies.skills import Example, SkillSettings
 
 ENV_CONFIG = "SECONDNATURE_CONFIG"
 
@@ -139,24 +140,52 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(inner)
 
 
-def render(model: BaseModel | None = None, indent: int = 0) -> str:
+SKILL = SkillSettings(
+    name="sums",
+    pattern=r"^What is \d+ \+ \d+\?$",
+    answer_type=AnswerType.NUMBER,
+    direct="Answer with the number only.",
+    examples=(Example(question="What is 12 + 45?", reasoning="10 + 40 = 50. 2 + 5 = 7. 50 + 7 = 57.", answer="57"),),
+)
+"""A skill with every key, shown as a comment in `service.yaml`."""
+
+
+def render(config: Config | None = None) -> str:
     """`service.yaml` with every key at its value and its explanation; what the file in the repository holds."""
-    model = model or Config()
-    lines: list[str] = []
+    config = config or Config()
+    lines = ["# Settings of Second Nature: every key with its default, its unit and what it does."]
+    lines += [
+        "# `secondnature config` prints this file; a key that is not here is refused, with the nearest valid one."
+    ]
+    lines += _rendered(config, 0)
+    if not config.skills:
+        lines += ["# One skill with every key (remove the marks, and [] above):"]
+        first, *rest = _rendered(SKILL, 2)
+        lines += ["#   - # " + first.strip("# "), *("#" + line for line in rest)]
+    return "\n".join(lines)
+
+
+def _rendered(model: BaseModel, indent: int) -> list[str]:
     pad = "  " * indent
+    lines: list[str] = []
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            lines += ["" if indent == 0 else None, f"{pad}# {field.description}", f"{pad}{name}:"]  # type: ignore[list-item]
-            lines.append(render(value, indent + 1))
+        lines += [""] if indent == 0 else []
+        lines += [f"{pad}# {field.description}"]
+        if isinstance(value, BaseModel) and type(value).model_fields:
+            lines += [f"{pad}{name}:", *_rendered(value, indent + 1)]
         else:
-            lines += [f"{pad}# {field.description}", f"{pad}{name}: {_plain(value)}"]
-    return "\n".join(line for line in lines if line is not None)
+            lines += [f"{pad}{name}: {_plain(value)}"]
+    return lines
 
 
 def _plain(value: Any) -> str:
-    return (
-        json.dumps(value, default=str)
-        if not isinstance(value, str)
-        else yaml.safe_dump(value).split("\n...")[0].strip()
-    )
+    """A value as YAML on one line."""
+    if isinstance(value, tuple):
+        value = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
+    if isinstance(value, BaseModel):
+        value = {}
+    if isinstance(value, Path | StrEnum):
+        value = str(value)
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
