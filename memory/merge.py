@@ -22,12 +22,13 @@ SELECT e.seq AS place, e.id, e.source, e.asked_at, b.body FROM other.episodes e 
 WHERE e.seq > ? AND e.id NOT IN (SELECT id FROM main.episodes) ORDER BY e.seq LIMIT ?
 """
 _AUDITS = """
-SELECT a.rowid AS place, e.id, e.source, e.asked_at, a.body FROM other.audits a JOIN other.episodes e ON e.seq = a.episode
+SELECT a.rowid AS place, e.id, e.source, e.asked_at, a.body
+FROM other.audits a JOIN other.episodes e ON e.seq = a.episode
 WHERE a.rowid > ? AND a.id NOT IN (SELECT id FROM main.audits) ORDER BY a.rowid LIMIT ?
 """
 _FEEDBACK = """
-SELECT f.rowid AS place, e.id, e.source, e.asked_at, f.id AS feedback, f.score, f.correction, f.source AS giver, f.given_at
-FROM other.feedback f JOIN other.episodes e ON e.seq = f.episode
+SELECT f.rowid AS place, e.id, e.source, e.asked_at, f.id AS feedback, f.score, f.correction, f.source AS giver,
+    f.given_at FROM other.feedback f JOIN other.episodes e ON e.seq = f.episode
 WHERE f.rowid > ? AND f.id NOT IN (SELECT id FROM main.feedback) ORDER BY f.rowid LIMIT ?
 """
 

@@ -124,7 +124,10 @@ class Writer:
         self._drop_settled(erase=True)
 
     def close(self) -> None:
-        """Finish what is queued, and stop; a second call does nothing. What a full disk refuses stays in the journal for the next start."""
+        """Finish what is queued, and stop; a second call does nothing.
+
+        What a full disk refuses stays in the journal for the next start.
+        """
         with self._some:
             self._closing.set()
             self._hurry.set()

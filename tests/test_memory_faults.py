@@ -148,9 +148,10 @@ def test_closing_while_the_disk_refuses_leaves_the_rest_in_the_journal(tmp_path:
 def test_too_much_waiting_for_a_slow_disk_is_refused(tmp_path: Path) -> None:
     settings = MemorySettings(max_pending=10, commit_every_s=5.0)
     with Memory.open(tmp_path, settings=settings) as memory:
+        for n in range(10):
+            memory.remember(episode(n))
         with pytest.raises(StorageFull, match="wait for the database"):
-            for n in range(12):
-                memory.remember(episode(n))
+            memory.remember(episode(10))
         memory.flush()
         memory.remember(episode(99))
         assert memory.episode("ep-00000099").ask.id == "ep-00000099"
