@@ -38,7 +38,8 @@ def prompt(problem: Problem, settings: System2Settings) -> tuple[Message, ...]:
     answer."""
     examples = problem.skill.examples
     if not examples:
-        return with_suffix(problem.messages, f"{settings.cot.instruction} {problem.form_request}".strip())
+        form = problem.form_request if settings.cot.variant == "one_call" else ""  # the second call asks for it
+        return with_suffix(problem.messages, f"{settings.cot.instruction} {form}".strip())
     if settings.cot.examples_as == "text":
         shown = [f"Question: {e.question}\nAnswer: {worked(e)}" for e in examples]
         return user("\n\n".join([*shown, f"Question: {problem.text}\nAnswer:"]))
