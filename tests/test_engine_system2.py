@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from record_outputs import CASES
 
 from agent.engine.client import Engine
 from agent.system2.deliberate import METHODS, deliberate
@@ -11,12 +12,10 @@ from agent.system2.settings import System2Settings
 from agent.system2.think import Think
 from memory.records import Deliberation
 from policies.skills import SkillSettings
-from record_outputs import CASES
 
 pytestmark = pytest.mark.engine
 
-LIVE = ["direct voted", "cot few-shot", "cot two calls", "rar two steps", "s2a", "bsm sum", "tot", "got"]
-LIVE += ["open compose"]
+LIVE = [
     "direct voted",
     "cot few-shot",
     "cot two calls",
