@@ -26,7 +26,7 @@ from agent.engine.supervisor import Supervisor
 from agent.in_force import Pointer
 from agent.learn import Night, NightReport
 from agent.metrics import Metrics
-from agent.recalibrate import in_force_for
+from agent.recalibrate import in_force_for, keep_calibrated
 from agent.scheduler import Scheduler
 from agent.swap import Swap, swap
 from memory.errors import BadInput, Conflict, Damaged, NotFound
@@ -91,6 +91,7 @@ class Daemon:
         seen = Path(self.config.state_dir) / "seen"
         self.scheduler.start(seen.stat().st_mtime if seen.exists() else None)
         self._spawn(_note_seen(seen))
+        self._spawn(keep_calibrated(self.day))
 
     @property
     def adapters_dir(self) -> Path:

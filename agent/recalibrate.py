@@ -10,10 +10,12 @@ from agent.answer import Day
 from agent.in_force import InForce
 from memory.records import Adapter, Outcome, SkillState
 from memory.store import Memory
-from policies.calibration import Calibrator, fit
+from policies.calibration import Calibrator, fit, usable
 from policies.certify import Certificate, certify, certify_skills
 
-WHO = "night"
+WHO = "recalibration"
+LOOK_EVERY_S = 30.0  # seconds between looks at how many audits there are
+GROWTH = 1.25  # times the audits of the last fit
 
 
 async def recalibrate(day: Day, adapter: str | None) -> Calibrator:
@@ -28,6 +30,22 @@ async def recalibrate(day: Day, adapter: str | None) -> Calibrator:
     if calibrator.method in ("platt", "isotonic"):
         _set_thresholds(day, adapter, [_rescored(row, calibrator) for row in outcomes])
     return calibrator
+
+
+async def keep_calibrated(day: Day) -> None:
+    """While the service runs: fit again whenever the live System 1 has a quarter more audits than at the last fit."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        force = day.pointer.now
+        name = force.adapter.name if force.adapter else None
+        fitted = force.calibrator.n if force.calibrator else 0
+        rows = await asyncio.to_thread(outcomes_of, day.memory, name)
+        found = len(usable(rows, day.config.calibration.max_audits))
+        if found < max(day.config.calibration.min_audits, GROWTH * fitted):
+            continue
+        await recalibrate(day, name)
+        if day.pointer.now is force:  # no swap meanwhile
+            day.pointer.flip(in_force_for(day, force.adapter))
 
 
 def outcomes_of(memory: Memory, adapter: str | None) -> list[Outcome]:
