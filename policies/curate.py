@@ -72,6 +72,7 @@ class Reason(StrEnum):
     INJECTION = "injection"
     SECRET = "secret"
     PERSONAL = "personal_data"
+    TOO_LONG = "too_long"
     CONFLICT = "conflict"
     DUPLICATE = "duplicate"
     FEW_SOURCES = "few_sources"

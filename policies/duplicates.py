@@ -33,22 +33,7 @@ _COURTESY = re.compile(
     r"|(?:tell|give|show) me|i(?: would|'d)? (?:need|want|like) to know|i(?: am|'m) (?:wondering|asking)"
     r"|do you know|quick question|question|just)\b[,:!]?"
 )
-_OPENING = frozenset(
-    (
-        "what",
-        "what's",
-        "whats",
-        "is",
-        "compute",
-        "calculate",
-        "evaluate",
-        "find",
-        "solve",
-        "answer",
-        "work",
-        "out",
-    )
-)
+_OPENING = frozenset(("what's", "whats", "compute", "calculate", "evaluate", "find", "solve", "answer", "work", "out"))
 _CLOSING = frozenset(("is", "=", "equal", "equals"))
 _ARTICLES = frozenset(("a", "an", "the"))
 
@@ -63,6 +48,8 @@ def gist(text: str) -> tuple[str, ...]:
 
 def plain(text: str) -> str:
     """The text in one case and one spelling of its characters, without invisible ones; lines stay lines."""
+    if text.isascii():  # nearly every text; nothing below changes it
+        return text.lower()
     text = unicodedata.normalize("NFKC", text.translate(_SUPERSCRIPTS)).translate(_SYMBOLS).casefold()
     return "".join(c for c in text if unicodedata.category(c) != "Cf")  # zero-width characters hide copies
 
@@ -107,10 +94,18 @@ def _is_meant(tokens: Sequence[str], i: int) -> bool:
 def _without_frame(tokens: list[str]) -> list[str]:
     """Without the words that only ask ("what is ... equal to"), which stand at the ends."""
     start, end = 0, len(tokens)
-    while start < end and tokens[start] in _OPENING:
+    while start < end and _only_asks(tokens, start):
         start += 1
     if end - start > 1 and tokens[end - 1] == "to" and tokens[end - 2] in _CLOSING:
         end -= 1
     while end > start and tokens[end - 1] in _CLOSING:
         end -= 1
     return tokens[start:end]
+
+
+def _only_asks(tokens: Sequence[str], i: int) -> bool:
+    """Whether a word at the start asks and says nothing: "what is", "what" before a sum, "compute"."""
+    after = tokens[i + 1] if i + 1 < len(tokens) else ""
+    if tokens[i] == "what":  # "what do I need to pay" is not "do I need to pay"
+        return after in ("is", "are") or not after[:1].isalpha()
+    return tokens[i] in _OPENING or (i > 0 and tokens[i] in ("is", "are") and tokens[i - 1] == "what")

@@ -26,6 +26,7 @@ class Code(StrEnum):
     INJECTION = "injection"
     SECRET = "secret"
     PERSONAL = "personal_data"
+    LONG = "too_long"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,7 @@ _LABELLED_PHONE = re.compile(
     r"\b(?:phone|tel|telephone|mobile|cell|fax|whatsapp|call me|(?:my|her|his|their) number)"
     r"\.?:?\s*(?:number)?\s*(?:is|at|on)?\s*:?\s*\(?\d(?:[ .()/-]{0,2}\d){6,14}(?!\d)"
 )
-_SOCIAL = re.compile(
-    r"\b(?:ssn|social security)\D{0,20}\d{3}-?\d{2}-?\d{4}\b|(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])"
-)
+_SOCIAL = re.compile(r"\b(?:ssn|social security)\D{0,20}\d{3}-?\d{2}-?\d{4}\b|(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
 _PASSWORD = re.compile(
     r"\b(?:password|passwd|passphrase|pwd|(?:api|access|secret)[ _-]?key|client[ _-]?secret|auth[ _-]?token)"
     r"\b(?:\s+is\s*:?|\s*[:=])\s*[\"'`]?(?=\S*[\d@#$%^&*_+=~])[^\s\"'`]{6,}"
@@ -117,6 +116,9 @@ _DETECTORS = {
 }
 
 
+MAX_CHARS = 20_000  # far over any lesson; some detectors take quadratic time over texts made for that
+
+
 def screen(text: str) -> Finding | None:
     """The first reason in `text` against learning it; None: nothing found."""
     return next(iter(findings(text)), None)
@@ -124,6 +126,9 @@ def screen(text: str) -> Finding | None:
 
 def findings(text: str) -> Iterator[Finding]:
     """Every reason in `text`, one per kind of thing, secrets first: they matter most."""
+    if len(text) > MAX_CHARS:
+        yield Finding(Code.LONG, f"the text has {len(text)} characters, too many to be screened")
+        return
     lowered = plain(text)
     for kind in secrets(text, lowered):
         yield Finding(Code.SECRET, f"the text holds a secret ({kind})")

@@ -70,8 +70,7 @@ def episode(
 
 def sums(n: int, source: str = "ann", start: int = 0) -> list[Episode]:
     return [
-        episode(start + i, f"What is {start + i} + 81 + 77?", str(start + i + 158), source=source)
-        for i in range(n)
+        episode(start + i, f"What is {start + i} + 81 + 77?", str(start + i + 158), source=source) for i in range(n)
     ]
 
 
@@ -81,9 +80,7 @@ def codes(curation: Curation) -> dict[str, Reason]:
 
 def test_an_agreed_answer_becomes_a_lesson_as_system_1_is_asked_it():
     (lesson,) = curate(sums(1), ALONE, KNOWN).kept
-    assert lesson.messages == (
-        {"role": "user", "content": "What is 0 + 81 + 77?\nAnswer with the number only."},
-    )
+    assert lesson.messages == ({"role": "user", "content": "What is 0 + 81 + 77?\nAnswer with the number only."},)
     assert (lesson.answer, lesson.votes, lesson.attempts, lesson.share) == ("158", 4, 4, 1.0)
     assert (lesson.source, lesson.method, lesson.weight) == ("ann", "cot", 1.0)
 
@@ -180,11 +177,7 @@ def test_a_new_skill_needs_three_sources():
 
 
 def test_the_cap_per_source_is_a_count():
-    people = [
-        e
-        for i, who in enumerate(("ann", "bob", "eve"))
-        for e in sums(50 if who == "eve" else 5, who, 100 * i)
-    ]
+    people = [e for i, who in enumerate(("ann", "bob", "eve")) for e in sums(50 if who == "eve" else 5, who, 100 * i)]
     curation = curate(people, CurateSettings(), KNOWN)
     assert Counter(lesson.source for lesson in curation.kept) == {"ann": 5, "bob": 5, "eve": 20}
     assert Counter(codes(curation).values()) == {Reason.SOURCE_CAP: 30}
@@ -240,9 +233,7 @@ def test_a_number_is_said_as_most_of_the_agreeing_attempts_wrote_it():
 
 
 def test_short_text_keeps_the_teachers_letters_and_the_rest_is_normalised():
-    assert (
-        answer_text(deliberation("paris", texts=("The answer is Paris.",)), AnswerType.SHORT_TEXT) == "Paris"
-    )
+    assert answer_text(deliberation("paris", texts=("The answer is Paris.",)), AnswerType.SHORT_TEXT) == "Paris"
     assert answer_text(deliberation("yes", texts=("Yes, it is.",)), AnswerType.YES_NO) == "yes"
     assert answer_text(deliberation("42", texts=("no number here",)), AnswerType.NUMBER) == "42"
     assert answer_text(deliberation(None), AnswerType.NUMBER) == ""

@@ -49,6 +49,7 @@ def test_other_words_for_one_question(text):
         ("Did I pay you?", "Did you pay me?"),
         ("Ann gave Bob 3 apples. How many has Bob?", "Ann gave Bob 3 apples. How many has Ann?"),
         ("Which word is a fruit? Word: apple", "Which word is a fruit? Word: carrot"),
+        ("Do I need to show my passport?", "What do I need to show my passport?"),
         ("Is it allowed?", "Is it not allowed?"),
         ("Take the last letters of 'Ann Lee'", "Take the last letters of 'Ann Leo'"),
     ],

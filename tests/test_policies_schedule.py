@@ -75,9 +75,7 @@ def test_missed_means_that_cron_fired_while_nobody_listened():
     assert not was_missed(NOON, SETTINGS, last_seen=NOON + HOUR)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"cron": "at three"}, {"cron": "99 3 * * *"}, {"timezone": "Mars/Olympus"}]
-)
+@pytest.mark.parametrize("wrong", [{"cron": "at three"}, {"cron": "99 3 * * *"}, {"timezone": "Mars/Olympus"}])
 def test_wrong_settings_name_what_is_wrong(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong.values())).replace("*", r"\*")):
         ScheduleSettings(**wrong)
