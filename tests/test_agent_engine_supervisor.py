@@ -228,6 +228,7 @@ def test_the_key_is_in_the_environment_and_not_on_the_command_line() -> None:
     assert env["VLLM_API_KEY"] == "secret-key"
     assert env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
     assert words[words.index("--host") + 1] == "127.0.0.1"
+    assert words[words.index("--kv-cache-memory-bytes") + 1] == str(2 * 1024**3)
 
 
 def test_a_restricted_plugin_list_gets_ours_too() -> None:

@@ -70,6 +70,8 @@ def command(settings: EngineSettings, model: Path, port: int, device: Literal["c
     }
     if device == "gpu":
         args["--gpu-memory-utilization"] = str(settings.gpu_memory_utilization)
+    else:
+        args["--kv-cache-memory-bytes"] = str(int(settings.kv_cache_gib * 2**30))
     flags = ["--enable-lora", "--enable-prefix-caching", "--disable-uvicorn-access-log"]
     if settings.enforce_eager:
         flags.append("--enforce-eager")
@@ -97,10 +99,8 @@ def environment(
     plugins = [name for name in inherited.get("VLLM_PLUGINS", "").split(",") if name]
     if plugins and PLUGIN not in plugins:
         env["VLLM_PLUGINS"] = ",".join([*plugins, PLUGIN])
-    if device == "cpu":
-        env["VLLM_CPU_KVCACHE_SPACE"] = f"{settings.kv_cache_gib:g}"
-        if settings.threads:
-            env["VLLM_CPU_OMP_THREADS_BIND"] = cpu_list(settings.threads, _allowed_cpus())
+    if device == "cpu" and settings.threads:
+        env["VLLM_CPU_OMP_THREADS_BIND"] = cpu_list(settings.threads, _allowed_cpus())
     return env
 
 
