@@ -58,19 +58,25 @@ def _rescored(row: Outcome, calibrator: Calibrator) -> Outcome:
 
 
 def _set_thresholds(day: Day, adapter: str | None, outcomes: list[Outcome]) -> None:
-    usable = [row for row in outcomes if row.heldout or row.adapter is None]
+    """Certified thresholds, per skill where its audits reach; a threshold that a person set is left alone."""
+    rows = [row for row in outcomes if row.heldout or row.adapter is None]
     goal, settings = day.config.goal, day.config.certify
-    found: dict[str | None, Certificate] = {None: certify(usable, goal, settings)}
-    found.update(certify_skills(usable, goal, settings))
+    found: dict[str | None, Certificate] = {None: certify(rows, goal, settings)}
+    found.update(certify_skills(rows, goal, settings))
     for skill, certificate in found.items():
-        if certificate.threshold is not None:
-            day.memory.set_threshold(
-                skill, certificate.threshold, WHO, certificate.why, asdict(certificate), adapter=adapter
-            )
-        elif skill is None:
+        value, why = certificate.threshold, certificate.why
+        if value is None and skill is None:
             value = 1.0 - goal.max_disagreement
-            why = f"not certified ({certificate.why}); the calibrated confidence itself must reach the goal"
-            day.memory.set_threshold(None, value, WHO, why, asdict(certificate), adapter=adapter)
+            why = f"not certified ({why}); the calibrated confidence itself must reach the goal"
+        if value is not None and not set_by_hand(day.memory, skill, adapter):
+            day.memory.set_threshold(skill, value, WHO, why, asdict(certificate), adapter=adapter)
+
+
+def set_by_hand(memory: Memory, skill: str | None, adapter: str | None) -> bool:
+    """Whether the threshold in force was chosen by a person, not by a recalibration."""
+    history = (c for c in memory.threshold_history() if c.undone_at is None)
+    newest = next((c for c in history if (c.skill, c.adapter) == (skill, adapter)), None)
+    return newest is not None and newest.who != WHO
 
 
 def in_force_for(day: Day, adapter: Adapter | None) -> InForce:
