@@ -47,11 +47,7 @@ def audit_probability(
     apply.
     """
     shares = [settings.floor]
-    if (
-        confidence is not None
-        and threshold is not None
-        and abs(confidence - threshold) <= settings.band_width
-    ):
+    if confidence is not None and threshold is not None and abs(confidence - threshold) <= settings.band_width:
         shares.append(settings.band)
     if accepted_so_far < settings.new_adapter_answers:
         shares.append(settings.new_adapter)

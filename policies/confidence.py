@@ -69,8 +69,7 @@ def signals(
 
 
 def raw_confidence(signals: Signals) -> float | None:
-    """0..1: the probability the model gave its greedy answer, uncalibrated; None without log-probs, 0 if
-    unparseable.
+    """0..1, the model's own probability of its answer; None without log-probs, 0 for one that could not be parsed.
 
     This is the "before" of every calibration report.
     """

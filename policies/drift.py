@@ -1,5 +1,4 @@
-"""Keeping the promise while questions drift: an online step for the threshold, and an alarm that cannot be
-fooled.
+"""Keeping the promise while questions drift: an online step for the threshold, and an alarm.
 
 The step moves the threshold after each audit of an accepted answer (adaptive conformal inference with
 intermittent feedback, arXiv 2503.10345): tau += eta / pi * (1[disagrees] - alpha). Its long-run average holds

@@ -131,8 +131,7 @@ def disagreement(sums: Sums) -> Estimate:
 
 
 def interval(found: Estimate, z: float) -> tuple[Floats, Floats]:
-    """(low, high) of the disagreement, 0..1, z standard deviations to each side; (0, 1) where nothing was
-    observed.
+    """(low, high) of the disagreement, 0..1, z standard deviations to each side; (0, 1) where nothing was observed.
 
     A few rows of weight 50 make the error skewed, and a sample in which none of them happens to disagree
     looks exact. So the interval is the score interval of a Poisson count of the same variance and skewness,

@@ -76,10 +76,9 @@ def wilson(share: float, n: float, z: float = 1.959964) -> tuple[float, float]:
 def measure(
     confidence: Floats, agrees: Floats, weights: Floats, skills: npt.NDArray[np.str_] | None = None
 ) -> CalibrationReport:
-    """The report of n answers: confidence 0..1 or NaN for unknown, agrees 0 or 1, weights > 0; each of shape
-    (n,).
+    """The report of n answers from arrays of shape (n,).
 
-    `skills`, shape (n,), adds one report per skill.
+    `confidence` is 0..1, NaN for unknown; `agrees` 0 or 1; `weights` above 0. `skills`, shape (n,), adds one report per skill.
     """
     known = ~np.isnan(confidence)
     p, y, w = confidence[known], agrees[known], weights[known]
@@ -144,10 +143,9 @@ def reliability_bins(confidence: Floats, agrees: Floats, weights: Floats) -> tup
 
 
 def risk_coverage(confidence: Floats, agrees: Floats, weights: Floats) -> tuple[tuple[RiskPoint, ...], float]:
-    """(points, area): disagreement among the most confident share, for growing shares (Geifman, arXiv
-    1805.08206).
+    """(points, area): disagreement among the most confident share, for growing shares.
 
-    Answers of equal confidence are accepted together.
+    After Geifman et al., arXiv 1805.08206. Answers of equal confidence are accepted together.
     """
     value, group = np.unique(-confidence, return_inverse=True)
     mass = np.bincount(group, weights)

@@ -5,10 +5,10 @@ weighing 1/propensity. How many escalate is a plain count: confidences are logge
 accepted answers is estimated doubly robustly, with p(agree) as control variate (prediction-powered inference,
 arXiv 2301.09633 and 2311.01453), self-normalised (Hajek):
 
-    D = mean(l m) + sum v (d - l m) / sum v,   v = observed / propensity, m = 1 - confidence, d =
-    1[disagrees],
+    D = mean(l m) + sum v (d - l m) / sum v
 
-where l is chosen per threshold to make the variance small; l = 0 is plain self-normalised weighting. The
+with v = observed / propensity, m = 1 - confidence and d = 1[disagrees];
+l is chosen per threshold to make the variance small; l = 0 is plain self-normalised weighting. The
 interval is policies.offpolicy.interval: skewed as the weights are, and no shorter than the confidences
 themselves predict.
 

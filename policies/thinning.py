@@ -43,13 +43,14 @@ def uniform_draw(episode_id: str) -> float:
 
 
 def audit_log(outcomes: Sequence[Outcome], skill: str | None = None) -> AuditLog:
-    """Outcomes as arrays: those with a confidence, of one skill or all, on questions System 1 did not train
-    on.
+    """Outcomes as arrays: of one skill or all, with a confidence, on questions System 1 did not train on.
 
-    Pass all outcomes of one adapter version: the floors are read from its whole traffic. Those of the bare
-    base need not be held out.
+    Pass all outcomes of one adapter version: the floors are read from its whole traffic. Those of the bare base need
+    not be held out. Requests that System 2 cannot serve (propensity 0) are left out: nothing is promised for them.
     """
-    ordered = sorted((row for row in outcomes if row.confidence is not None), key=lambda row: row.asked_at)
+    ordered = sorted(
+        (row for row in outcomes if row.confidence is not None and row.propensity > 0), key=lambda row: row.asked_at
+    )
     floors = rolling_floor(np.array([row.propensity for row in ordered], dtype=np.float64))
     kept = [
         (row, floor)
@@ -74,7 +75,7 @@ def audit_log_columns(columns: Columns, skill: int | None = None) -> AuditLog:
     """
     confidence = np.asarray(columns["confidence"], dtype=np.float64)
     propensity = np.asarray(columns["propensity"], dtype=np.float64)
-    known = ~np.isnan(confidence)
+    known = ~np.isnan(confidence) & (propensity > 0)
     floors = np.zeros(len(confidence))
     floors[known] = rolling_floor(propensity[known])
     kept = known & ((columns["heldout"] > 0) | (columns["adapter"] < 0))

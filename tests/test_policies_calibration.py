@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
@@ -192,6 +192,7 @@ def test_prediction_takes_microseconds():
 
 
 @given(st.lists(st.tuples(st.integers(0, 10), st.booleans(), st.floats(0.5, 20)), min_size=2, max_size=60))
+@settings(deadline=None)
 def test_auroc_and_brier_equal_scikit_learns(rows):
     p = np.array([row[0] / 10 for row in rows])
     y = np.array([float(row[1]) for row in rows])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
@@ -50,17 +50,20 @@ def test_fewest_audits_without_a_disagreement():
 
 
 @given(st.integers(0, 300), st.integers(1, 3000), st.floats(0.001, 0.5))
+@settings(deadline=None)
 def test_tails_equal_scipys(k, n, p):
     k = min(k, n)
     assert binomial_tail(k, n, p) == pytest.approx(binom.cdf(k, n, p), rel=1e-7, abs=1e-12)
 
 
 @given(st.integers(0, 50), st.integers(51, 2000), st.floats(0.01, 0.4))
+@settings(deadline=None)
 def test_the_upper_bound_is_clopper_and_pearsons(k, n, delta):
     assert upper_bound(k, n, delta) == pytest.approx(beta.ppf(1 - delta, k + 1, n - k), abs=1e-6)
 
 
 @given(st.integers(0, 30), st.floats(0.01, 0.3), st.floats(0.01, 0.3))
+@settings(deadline=None)
 def test_audits_for_is_the_inverse_of_allowed(k, alpha, delta):
     n = audits_for(k, alpha, delta)
     assert allowed(n, alpha, delta) >= k
@@ -169,6 +172,13 @@ def test_only_held_out_questions_certify_a_trained_adapter():
     assert len(audit_log(rows).confidence) == 100
     assert len(audit_log([outcome(i, 0.9, True, heldout=False, adapter=None) for i in range(20)]).confidence) == 20
     assert len(audit_log([outcome(0, None, True)]).confidence) == 0
+
+
+def test_requests_that_system_2_cannot_serve_do_not_empty_the_sample():
+    rows = [outcome(i, 0.9, None if i % 10 == 0 else True, propensity=0.0 if i % 10 == 0 else 0.5) for i in range(300)]
+    made = audit_log(rows)
+    assert len(made.confidence) == 270
+    assert set(made.floor) == {0.5}
 
 
 def test_skills_with_enough_audits_are_certified_by_themselves():

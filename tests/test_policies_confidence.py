@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory.records import Completion, Signals
@@ -49,6 +49,7 @@ def test_raw_confidence_is_the_models_own_probability():
 
 
 @given(nats)
+@settings(deadline=None)
 def test_signals_are_ordered_and_never_positive(values):
     found = signals(completion(values), "42")
     assert found.logprob_min <= found.logprob_p10 <= 0
@@ -58,6 +59,7 @@ def test_signals_are_ordered_and_never_positive(values):
 
 
 @given(nats)
+@settings(deadline=None)
 def test_features_are_finite_where_known_and_grow_with_confidence(values):
     row = dict(zip(FEATURES, features(signals(completion(values, margin=0.5), "42", novelty=0.2)), strict=True))
     surer = dict(zip(FEATURES, features(signals(completion([v / 2 for v in values], margin=0.5), "42")), strict=True))

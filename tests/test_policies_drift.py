@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.drift import STAKES, Alarm, DriftSettings, revert, step, watch
@@ -30,6 +30,7 @@ def test_at_the_goal_the_step_stands_still_on_average():
 
 
 @given(st.floats(0.5, 0.999), st.booleans(), st.floats(0.001, 1), st.floats(0.001, 0.5))
+@settings(deadline=None)
 def test_the_threshold_stays_within_its_limits(threshold, disagrees, propensity, alpha):
     assert 0.5 <= step(threshold, disagrees, propensity, alpha, SETTINGS) <= 0.999
 
@@ -39,6 +40,7 @@ def test_the_step_can_be_off():
 
 
 @given(st.lists(st.booleans(), max_size=60), st.floats(0.02, 1.0), st.floats(0.01, 0.3), st.floats(0.0, 1.0))
+@settings(deadline=None)
 def test_the_wealth_cannot_be_expected_to_grow_while_the_promise_holds(history, propensity, alpha, slack):
     """One step from any state: over audits of either outcome at a risk of at most alpha the mean does not rise."""
     alarm = watched(history, propensity, 0.02, alpha, DriftSettings(false_alarm=1e-9))

@@ -1,7 +1,7 @@
 """Who answers, and why."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory.records import Mode, System
@@ -64,6 +64,7 @@ def test_settings_fill_what_is_missing():
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.999))
+@settings(deadline=None)
 def test_a_surer_answer_is_never_routed_to_system_2_where_a_less_sure_one_is_accepted(a, b, threshold, chance):
     low, high = sorted((a, b))
     if decide(confidence=low, threshold=threshold, chance=chance).system is System.SYSTEM1:
