@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -67,7 +66,7 @@ async def measure(model: Path, plugin: bool, tokens: int, repeats: int) -> list[
 
     off = {} if plugin else {"VLLM_PLUGINS": "none"}
     with tempfile.TemporaryDirectory(prefix="secondnature-bench-") as folder:
-        one = Supervisor(EngineSettings(), model, Path(folder), on_ready=nothing, environment={**os.environ, **off})
+        one = Supervisor(EngineSettings(), model, Path(folder), on_ready=nothing, environment=off)
         await one.start()
         await one.wait_ready()
         try:
