@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from memory.records import AnswerType, Message
 from memory.settings import Settings
 from policies.agree import AgreementSettings
+from policies.matching import Matcher
 
 UNKNOWN = "unknown"
 
@@ -36,24 +37,16 @@ class SkillSettings(Settings):
     pattern: str | None = Field(
         default=None, description="regular expression searched in the last user message; case ignored"
     )
-    answer_type: AnswerType = Field(
-        default=AnswerType.SHORT_TEXT, description="how answers are extracted and compared"
-    )
-    choices: tuple[str, ...] = Field(
-        default=(), description="the allowed answers of a choice; empty: letters"
-    )
-    direct: str = Field(
-        default="", description="instruction added to the last user message when System 1 is asked"
-    )
+    answer_type: AnswerType = Field(default=AnswerType.SHORT_TEXT, description="how answers are extracted and compared")
+    choices: tuple[str, ...] = Field(default=(), description="the allowed answers of a choice; empty: letters")
+    direct: str = Field(default="", description="instruction added to the last user message when System 1 is asked")
     max_answer_tokens: int = Field(default=64, ge=1, le=8192, description="tokens of a direct answer at most")
     method: str = Field(default="cot", description="System 2 method: direct, cot, rar, s2a, bsm, tot or got")
     options: Mapping[str, Any] = Field(
         default_factory=dict, description="changes to the method's settings, by field name (see system2)"
     )
     examples: tuple[Example, ...] = Field(default=(), description="worked examples shown to System 2")
-    agreement: AgreementSettings = Field(
-        default=AgreementSettings(), description="attempts, early stop and grades"
-    )
+    agreement: AgreementSettings = Field(default=AgreementSettings(), description="attempts, early stop and grades")
     train: bool = Field(default=True, description="whether System 1 may learn this skill (False: red-listed)")
 
     @field_validator("pattern")
@@ -80,8 +73,10 @@ def recognise(
     named: str | None,
     skills: Sequence[SkillSettings],
     default: SkillSettings = DEFAULT_SKILL,
+    learned: Matcher | None = None,
 ) -> SkillSettings:
-    """The skill of a request: the one the caller names, else the first whose pattern matches, else `default`.
+    """The skill of a request: the one the caller names, else the first whose pattern matches, else the one that its
+    words look like (`learned`, from earlier questions of known skill), else `default`.
 
     A name that no skill has falls through to the patterns: callers may tag requests before a skill is set up.
     """
@@ -92,7 +87,8 @@ def recognise(
     for skill in skills:
         if skill.pattern and re.search(skill.pattern, text, re.IGNORECASE | re.DOTALL):
             return skill
-    return default
+    alike = learned.match(text) if learned else None
+    return next((skill for skill in skills if skill.name == alike), default)
 
 
 def direct_messages(messages: Sequence[Message], skill: SkillSettings) -> tuple[Message, ...]:
@@ -108,9 +104,7 @@ def with_suffix(messages: Sequence[Message], suffix: str) -> tuple[Message, ...]
     if last is None:
         return (*messages, {"role": "user", "content": suffix})
     content = messages[last].get("content")
-    longer: Any = (
-        [*content, {"type": "text", "text": suffix}] if isinstance(content, list) else f"{content}\n{suffix}"
-    )
+    longer: Any = [*content, {"type": "text", "text": suffix}] if isinstance(content, list) else f"{content}\n{suffix}"
     return (*messages[:last], {**messages[last], "content": longer}, *messages[last + 1 :])
 
 
