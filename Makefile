@@ -26,7 +26,7 @@ $(VENV)/installed: requirements/cpu.txt pyproject.toml
 	@$(PIP) install --quiet --upgrade "pip>=24"
 ifeq ($(GPU),yes)
 	@echo "== a GPU was found: installing vLLM with its own torch (several GB)"
-	@$(PIP) install --progress-bar on -e ".[train,gpu,safety,telemetry,dev]"
+	@$(PIP) install --progress-bar on -e ".[train,gpu,telemetry,dev]"
 else
 	@echo "== installing torch (1 of 3)"
 	@$(PIP) install --quiet "torch==2.13.0"

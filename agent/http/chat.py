@@ -19,10 +19,10 @@ from agent.http.access import Identity, identity
 from agent.http.guard import spent
 from agent.http.passthrough import forwarded, forwarded_stream
 from agent.stream import streamed, streams_live
-from memory.errors import BadInput, NotFound, SecondNatureError, TooLarge
+from memory.errors import BadInput, NotFound, SecondNatureError
 from memory.records import Ask, Episode, Message, Mode
-from policies.limits import LimitSettings
-from policies.skills import SkillSettings, is_heldout, message_text, prompt_key, recognise
+from policies.limits import check_ask
+from policies.skills import SkillSettings, is_heldout, prompt_key, recognise
 
 router = APIRouter()
 T = TypeVar("T")
@@ -65,13 +65,13 @@ async def chat_completions(request: Request) -> Response:
     wanted = parse(await request.body())
     check_model(wanted.model, day)
     require_ready(day)
-    check_size(wanted, day.config.limits)
     ask, skill = make_ask(wanted, day, identity(request))
+    check_ask(ask.messages, wanted.max_completion_tokens or wanted.max_tokens, day.config.limits)
     request.scope["secondnature.episode"] = ask.id  # the access log names the episode
     if unusual(ask) is not None:
         return await _passed_through(request, day, ask, skill, wanted.stream)
     if wanted.stream and streams_live(day, ask, skill):
-        return await _live(shape.Head(day.config.http.model_name, ask), streamed(day, ask, skill), wanted)
+        return await _live(request, shape.Head(day.config.http.model_name, ask), streamed(day, ask, skill), wanted)
     episode = await until_gone(request, _answered(day, ask, skill, wanted))
     spent(request.scope, episode.tokens)
     headers = shape.header_lines(shape.provenance(episode))
@@ -109,22 +109,6 @@ def check_model(model: str, day: Day) -> None:
         raise NotFound(f"the model {model!r} does not exist here; ask for {name!r}", param="model")
 
 
-def check_size(wanted: ChatRequest, limits: LimitSettings) -> None:
-    """Raises BadInput or TooLarge for more messages, characters or answer tokens than are allowed."""
-    if len(wanted.messages) > limits.messages:
-        raise BadInput(
-            f"{len(wanted.messages)} messages are more than limits.messages, {limits.messages}", param="messages"
-        )
-    characters = sum(len(message_text(message.model_dump())) for message in wanted.messages)
-    if characters > limits.prompt_chars:
-        raise TooLarge(
-            f"{characters} characters are more than limits.prompt_chars, {limits.prompt_chars}", param="messages"
-        )
-    asked = wanted.max_completion_tokens or wanted.max_tokens or 0
-    if asked > limits.answer_tokens:
-        raise BadInput(f"{asked} tokens are more than limits.answer_tokens, {limits.answer_tokens}", param="max_tokens")
-
-
 def make_ask(wanted: ChatRequest, day: Day, who: Identity) -> tuple[Ask, SkillSettings]:
     """The request as a record, with its skill, its key and its side of the held-out split."""
     messages: tuple[Message, ...] = tuple(m.model_dump(exclude_unset=True) for m in wanted.messages)
@@ -153,13 +137,16 @@ def _usage(wanted: ChatRequest) -> bool:
 async def _passed_through(request: Request, day: Day, ask: Ask, skill: SkillSettings, stream: bool) -> Response:
     """A request that only System 1 can serve, handed to the engine whole."""
     if stream:
-        head, chunks = await forwarded_stream(day, ask, skill)
+        chunks = await forwarded_stream(day, ask, skill, lambda episode: spent(request.scope, episode.tokens))
+        head = shape.Head(day.config.http.model_name, ask).headers()
         return StreamingResponse(chunks, media_type="text/event-stream", headers=head)
-    status, body, head = await until_gone(request, forwarded(day, ask, skill))
-    return Response(body, status_code=status, media_type="application/json", headers=head)
+    body, episode = await until_gone(request, forwarded(day, ask, skill))
+    spent(request.scope, episode.tokens)
+    head = shape.header_lines(shape.provenance(episode))
+    return Response(body, media_type="application/json", headers=head)
 
 
-async def _live(head: shape.Head, pieces: AsyncIterator[Any], wanted: ChatRequest) -> Response:
+async def _live(request: Request, head: shape.Head, pieces: AsyncIterator[Any], wanted: ChatRequest) -> Response:
     """Stream System 1 token by token. The first piece is awaited here, so that an early fault keeps its status."""
     first = await anext(pieces)
 
@@ -168,6 +155,8 @@ async def _live(head: shape.Head, pieces: AsyncIterator[Any], wanted: ChatReques
             yield head.opening()
             yield head.piece(first)
             async for piece in pieces:
+                if isinstance(piece, Episode):
+                    spent(request.scope, piece.tokens)
                 yield head.piece(piece, _usage(wanted))
         except SecondNatureError as error:  # too late for a status: the stream itself must say it
             yield shape.event(shape.error(error))

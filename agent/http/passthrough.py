@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from agent.engine.client import Raw
 from agent.engine.wire import error
 from agent.http import shape
 from agent.in_force import InForce
-from memory.records import Ask, Completion
+from memory.records import Ask, Completion, Episode
 from policies.skills import SkillSettings
 
 PATH = "/v1/chat/completions"
@@ -25,8 +25,8 @@ def engine_body(day: Day, ask: Ask, force: InForce, *, stream: bool = False) -> 
     return body | {"stream": True, "stream_options": {"include_usage": True}} if stream else body
 
 
-async def forwarded(day: Day, ask: Ask, skill: SkillSettings) -> tuple[int, bytes, dict[str, str]]:
-    """The engine's answer with our provenance on it, remembered: status, body, headers.
+async def forwarded(day: Day, ask: Ask, skill: SkillSettings) -> tuple[bytes, Episode]:
+    """The engine's answer with our provenance on it, and the remembered episode.
 
     Raises the engine's error in our own words (BadInput, NotFound, ...), so that its shape is one everywhere.
     """
@@ -39,9 +39,8 @@ async def forwarded(day: Day, ask: Ask, skill: SkillSettings) -> tuple[int, byte
         answer: dict[str, Any] = orjson.loads(raw.body)
         said = _completion(answer, day.clock() - started)
         episode = direct_episode(day, ask, skill, force, said)
-    told = shape.provenance(episode)
-    answer |= {"model": day.config.http.model_name, "secondnature": told}
-    return raw.status, orjson.dumps(answer), shape.header_lines(told)
+    answer |= {"model": day.config.http.model_name, "secondnature": shape.provenance(episode)}
+    return orjson.dumps(answer), episode
 
 
 async def forwarded_stream(day: Day, ask: Ask, skill: SkillSettings) -> tuple[dict[str, str], AsyncIterator[bytes]]:
@@ -63,12 +62,12 @@ async def forwarded_stream(day: Day, ask: Ask, skill: SkillSettings) -> tuple[di
             async for chunk in flow:
                 seen.append(chunk)
                 yield chunk
-            direct_episode(day, ask, skill, force, _streamed(b"".join(seen), day.clock() - started))
+            done(direct_episode(day, ask, skill, force, _streamed(b"".join(seen), day.clock() - started)))
         finally:
             await flow.aclose()
             hold.__exit__(None, None, None)
 
-    return {"x-secondnature-episode-id": ask.id, "x-secondnature-system": "system1"}, chunks()
+    return chunks()
 
 
 def _completion(answer: Mapping[str, Any], seconds: float) -> Completion:
