@@ -77,7 +77,8 @@ def has_keys(state_dir: Path) -> bool:
     """Whether somebody holds a key to this state folder."""
     try:
         with Memory.open(state_dir, read_only=True) as memory:
-            return any(key.revoked_at is None for key in memory.keys())
+            held = memory.keys()
+        return any(key.revoked_at is None for key in held)
     except SecondNatureError:
         return False
 

@@ -30,7 +30,8 @@ def show_all(json: AsJson = False, config: ConfigFile = None, state_dir: StateDi
         return out.as_json(rows)
     columns = ("name", "status", "made", "lessons", "train s", "why")
     out.table("Adapters", columns, [
-        (r["name"], r["status"], out.when(r["created_at"]), r["n_lessons"], f"{r['train_s']:.0f}", r["reason"]) for r in rows
+        (r["name"], r["status"], out.when(r["created_at"]), r["n_lessons"], f"{r['train_s']:.0f}", r["reason"])
+        for r in rows
     ])  # fmt: skip
 
 

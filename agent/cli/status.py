@@ -25,10 +25,12 @@ def status(
     night = told["night"]
     doing = night["progress"]["stage"] + f" {night['progress']['done']}/{night['progress']['total']}"
     out.facts({
-        "model": told["model"], "engine": told["engine"]["state"], "adapter": told["adapter"] or "none (the base answers)",
+        "model": told["model"], "engine": told["engine"]["state"],
+        "adapter": told["adapter"] or "none (the base answers)",
         "calibration": told["calibration"], "thresholds": told["thresholds"], "only deliberate": told["deliberate"],
         "queues": told["queues"], "memory": told["memory"], "night": doing if night["running"] else "not running",
-        "next night": out.when(told["next_night"]), "engine check": told["mixing"], "up for": f"{told['uptime_s']:.0f} s",
+        "next night": out.when(told["next_night"]), "engine check": told["mixing"],
+        "up for": f"{told['uptime_s']:.0f} s",
     })  # fmt: skip
 
 

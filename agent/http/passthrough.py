@@ -43,8 +43,10 @@ async def forwarded(day: Day, ask: Ask, skill: SkillSettings) -> tuple[bytes, Ep
     return orjson.dumps(answer), episode
 
 
-async def forwarded_stream(day: Day, ask: Ask, skill: SkillSettings) -> tuple[dict[str, str], AsyncIterator[bytes]]:
-    """The engine's events as they come: headers and chunks. The episode is remembered when the stream ends."""
+async def forwarded_stream(
+    day: Day, ask: Ask, skill: SkillSettings, done: Callable[[Episode], None]
+) -> AsyncIterator[bytes]:
+    """The engine's events as they come; the episode is remembered, and `done` called, when the stream ends."""
     started = day.clock()
     hold = day.pointer.hold()
     force = hold.__enter__()
