@@ -14,6 +14,7 @@ from memory.errors import BadInput, Damaged
 
 R = TypeVar("R")
 
+HUGE = 10**300  # an integer beyond it is no float either
 COMPRESS_FROM_BYTES = 512  # below this, zlib's header and time cost more than the bytes it saves
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 ZLIB_LEVEL = 1  # level 6 takes 2.7 times as long for 10 % fewer bytes on ten-kilobyte episodes
@@ -23,7 +24,7 @@ def encode(record: Any) -> bytes:
     """One record, or any JSON-like value, as compact JSON in UTF-8.
 
     NaN and infinities become null. Text that is not valid Unicode (a lone surrogate from a client's "\\ud800")
-    has the offending characters replaced by "?".
+    has the offending characters replaced by "?"; an integer beyond 64 bits becomes a float.
 
     Raises:
         BadInput: the record holds something that JSON cannot hold.
@@ -82,6 +83,8 @@ def _plain(value: Any) -> Any:
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {_plain(str(k)): _plain(v) for k, v in value.items()}
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return float(value) if abs(value) < HUGE else str(value)
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(v) for v in value]
     return value

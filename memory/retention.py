@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from functools import partial
 from typing import Any
 
 import orjson
@@ -33,9 +34,9 @@ class Retention(Base):
         more. The prompt's hash stays. Backups keep the text until they are rotated out.
         """
         limit = self.clock() - days * DAY_S
-        total = 0
-        while done := self._write(lambda con: _blank_batch(con, limit)):
-            total += done
+        total, last = 0, 0
+        while done := self._write(partial(_blank_batch, limit=limit, after=last)):
+            total, last = total + len(done), done[-1]
         if total:
             settle = self._writing().settle
             self._write(lambda con: (settle(), con.execute("PRAGMA wal_checkpoint(TRUNCATE)")), transaction=False)
@@ -76,9 +77,10 @@ class Retention(Base):
         }
 
 
-def _blank_batch(con: sqlite3.Connection, limit: float) -> int:
-    sql = "SELECT seq, id FROM episodes WHERE asked_at < ? AND blanked = 0 LIMIT ?"
-    rows = con.execute(sql, (limit, BATCH)).fetchall()
+def _blank_batch(con: sqlite3.Connection, limit: float, after: int) -> list[int]:
+    """Blanks some episodes beyond row `after`, in order; gives their row numbers."""
+    sql = "SELECT seq, id FROM episodes WHERE asked_at < ? AND blanked = 0 AND seq > ? ORDER BY seq LIMIT ?"
+    rows = con.execute(sql, (limit, after, BATCH)).fetchall()
     for row in rows:
         _blank_rows(con, "bodies", "seq", row["seq"])
         _blank_rows(con, "audits", "episode", row["seq"])
@@ -87,7 +89,7 @@ def _blank_batch(con: sqlite3.Connection, limit: float) -> int:
         con.execute("UPDATE lessons SET digest = ? || id WHERE episode_id = ?", (secret, row["id"]))
         con.execute("UPDATE feedback SET correction = NULL WHERE episode = ?", (row["seq"],))
         con.execute("UPDATE episodes SET blanked = 1 WHERE seq = ?", (row["seq"],))
-    return len(rows)
+    return [int(row["seq"]) for row in rows]
 
 
 def _blank_rows(con: sqlite3.Connection, table: str, column: str, value: Any) -> None:

@@ -184,7 +184,7 @@ def recover(con: sqlite3.Connection, folder: Path, now: float) -> int:
     con.execute("COMMIT")
     con.execute("PRAGMA wal_checkpoint(PASSIVE)")
     for segment in found:
-        journal.erase(segment)
+        segment.unlink()
     return new
 
 

@@ -28,11 +28,14 @@ log = logging.getLogger(__name__)
 BATCH = 1000  # items committed together at most
 RETRY_S = 0.5  # seconds between tries while the disk refuses
 UNFIT = (
-    OverflowError,
-    UnicodeError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
     sqlite3.IntegrityError,
     sqlite3.ProgrammingError,
-)  # the record's own fault
+)  # what a record that no database would take raises: its own fault, not the disk's
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ class Writer:
             self._some.notify()
         return result.result()
 
-    def settle(self) -> None:
-        """On the writer's thread: commit what is queued and erase every journal segment written so far.
+    def settle(self, erase: bool = True) -> None:
+        """On the writer's thread: commit what is queued, remove every journal segment; `erase` overwrites them first.
 
         Lines that arrive meanwhile go to a new segment.
         """
@@ -121,7 +124,7 @@ class Writer:
             done = set(map(id, batch))
             self._queue = deque(entry for entry in self._queue if id(entry) not in done)
             self._committed += len(batch)
-        self._drop_settled(erase=True)
+        self._drop_settled(erase)
 
     def close(self) -> None:
         """Finish what is queued, and stop; a second call does nothing.
@@ -136,6 +139,15 @@ class Writer:
         self._con.close()  # the last connection writes the log back into the database
 
     def _work(self) -> None:
+        try:
+            self._write_all()
+        except BaseException:  # a fault of this program: nobody may wait for a thread that is gone
+            self.problem = StorageFull("the memory's writer stopped on a fault of its own (see the log); restart")
+            self._closing.set()
+            self._fail_waiting()
+            raise
+
+    def _write_all(self) -> None:
         while self._wait_for_some():
             head = self._queue[0]
             if isinstance(head, Task):
@@ -143,7 +155,7 @@ class Writer:
             elif not self._commit() and self._give_up():
                 return
         if self.pending == 0:
-            self.settle()
+            self.settle(erase=False)
 
     def _wait_for_some(self) -> bool:
         with self._some:
