@@ -2,10 +2,11 @@
 
 Each skill is the mean of its questions' word vectors (words and word pairs, numbers and quoted words masked, rarer
 ones weighing more), and a question belongs to the nearest mean if it is about as near as the skill's own questions
-are. Nearest centroid by cosine, Rocchio's classifier, with a floor for "none of them", set so that a miss is likelier
-than a wrong skill. Measured from 30 known questions each: templated skills (coin flips, last letters, sums, prices)
-0.98 to 1.00 of 200 others found; school sums in words 0.71, science questions with an opinion 1.00, bank customers' requests 0.27, the
-rest unmatched; of GSM8K and of general instructions, which no skill held, 2 % and 0 % were matched.
+are. Nearest centroid by cosine, Rocchio's classifier, with a floor for "none of them", set so that a miss is
+likelier than a wrong skill. Measured from 30 known questions each: templated skills (coin flips, last letters,
+sums, prices) 0.98 to 1.00 of 200 others found; school sums in words 0.71, science questions with an opinion 1.00,
+bank customers' requests 0.27, the rest unmatched; of GSM8K and of general instructions, which no skill held, 2 %
+and 0 % were matched.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def _masked(word: str) -> str:
 
 
 def _vector(text: str, rarity: Vector) -> Vector:
-    """Length 1; a token that no known question has weighs as one seen once, and so moves the text away from all."""
+    """Length 1; a token that no known question has weighs as one seen once, and so moves the text away from
+    all."""
     unseen = max(rarity.values(), default=1.0)
     weights = {token: (1 + math.log(n)) * rarity.get(token, unseen) for token, n in Counter(_tokens(text)).items()}
     return _unit(weights)
