@@ -172,6 +172,24 @@ def cross_fitted_report(outcomes: Sequence[Outcome], settings: CalibrationSettin
     return _measure(rows, lambda kept: _cross_predict(kept, settings))
 
 
+def rescored(outcomes: Sequence[Outcome], calibrator: Calibrator, settings: CalibrationSettings) -> list[Outcome]:
+    """The outcomes with confidences as `calibrator`, fitted on them by `fit`, would give them: for certificates.
+
+    A row that took part in the fit is scored by a fit of the other folds. Certifying on its own fit's confidences
+    flatters: the calibrator has put the disagreements it saw below the threshold.
+    """
+    held: dict[str, float] = {}
+    if calibrator.method in ("platt", "isotonic"):
+        rows = usable(outcomes, settings.max_audits)
+        held = dict(zip((row.episode_id for row in rows), _cross_predict(rows, settings).tolist(), strict=True))
+    return [_rescored(row, held.get(row.episode_id), calibrator) for row in outcomes]
+
+
+def _rescored(row: Outcome, held: float | None, calibrator: Calibrator) -> Outcome:
+    found = calibrator.predict(row.signals, row.skill) if held is None else held
+    return replace(row, confidence=None if found is None or math.isnan(found) else found)
+
+
 def report(outcomes: Sequence[Outcome], calibrator: Calibrator) -> CalibrationReport:
     """How a calibrator does on audited outcomes that it was not fitted on."""
     return _measure(outcomes, lambda rows: calibrator.predict_many(*_asked(rows)))

@@ -78,7 +78,8 @@ def measure(
 ) -> CalibrationReport:
     """The report of n answers from arrays of shape (n,).
 
-    `confidence` is 0..1, NaN for unknown; `agrees` 0 or 1; `weights` above 0. `skills`, shape (n,), adds one report per skill.
+    `confidence` is 0..1, NaN for unknown; `agrees` 0 or 1; `weights` above 0. `skills` adds one report
+    per skill.
     """
     known = ~np.isnan(confidence)
     p, y, w = confidence[known], agrees[known], weights[known]

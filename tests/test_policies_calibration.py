@@ -19,6 +19,7 @@ from policies.calibration import (
     fit,
     raw_report,
     report,
+    rescored,
     usable,
 )
 from policies.reliability import auroc, effective_n, measure, risk_coverage, wilson
@@ -128,6 +129,20 @@ def test_too_few_audits_leave_the_confidence_unknown_unless_the_prior_is_chosen(
     prior = fit(rows, CalibrationSettings(before_fit="prior", prior_ceiling=0.8))
     assert prior.predict(rows[0].signals, "easy") == pytest.approx(0.8 * np.exp(rows[0].signals.logprob_sum))
     assert prior.predict(replace(rows[0].signals, logprob_sum=None), "easy") is None
+
+
+def test_rescoring_uses_fits_that_did_not_see_the_row():
+    rows = outcomes(400)
+    calibrator = fit(rows, SETTINGS)
+    unseen = replace(rows[0], episode_id="unseen", agrees=None)
+    again = rescored([*rows, unseen], calibrator, SETTINGS)
+    assert again[-1].confidence == calibrator.predict(unseen.signals, unseen.skill)
+    own = calibrator.predict_many([r.signals for r in rows], [r.skill for r in rows])
+    held = np.array([row.confidence for row in again[:-1]])
+    assert (held != own).mean() > 0.9
+    agrees = np.array([float(row.agrees) for row in rows])
+    assert np.square(held - agrees).mean() > np.square(own - agrees).mean(), "its own fit flatters"
+    assert rescored(rows[:3], Calibrator(), SETTINGS)[0].confidence is None
 
 
 def test_an_unparseable_answer_has_confidence_zero():
