@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ from memory.store import Memory
 
 SIZES = {"small": (1_000, 5_000, 1_000_000), "full": (5_000, 50_000, 10_000_000)}  # paced, burst, outcomes
 PAUSE_S = 0.002  # seconds between paced episodes: 500 requests/s
+FIVE = ("confidence", "propensity", "agrees", "s1_tokens", "s2_tokens")
+OURS, WAL, DEFAULTS = "remember", "sqlite3, WAL, commit each", "sqlite3, defaults, commit each"
+ROUNDS = 5
 SENTENCE = "The total is found by adding the numbers one after the other, carrying as needed. "
 
 
@@ -87,16 +91,56 @@ class Plain:
         self.con.commit()
 
 
-def paced(remember: Callable[[Episode], None], episodes: Sequence[Episode]) -> dict[str, float]:
-    """Microseconds that each call takes when they come one at a time."""
-    took = []
+def timed(remember: Callable[[Episode], None], kept: Episode) -> float:
+    """Microseconds that one call takes, after a pause."""
+    time.sleep(PAUSE_S)
+    start = time.perf_counter()
+    remember(kept)
+    return (time.perf_counter() - start) * 1e6
+
+
+def hot_path(folder: Path, count: int) -> dict[str, dict[str, float]]:
+    """The request's wait: ours and the two plain ones in turn, so that a busy machine is busy for all."""
+    waits, defaults = Plain(folder, tuned=True), Plain(folder, tuned=False)
+    took: dict[str, list[float]] = {OURS: [], WAL: [], DEFAULTS: []}
+    with Memory.open(folder / "paced") as memory, closing(waits.con), closing(defaults.con):
+        for number in range(count):
+            kept = episode(number)
+            took[OURS].append(timed(memory.remember, kept))
+            took[WAL].append(timed(waits.remember, kept))
+            if number % 5 == 0:  # each waits for the disk twice
+                took[DEFAULTS].append(timed(defaults.remember, kept))
+    cuts = {name: statistics.quantiles(times, n=100) for name, times in took.items()}
+    return {name: {"p50_us": cut[49], "p99_us": cut[98]} for name, cut in cuts.items()}
+
+
+def burst(folder: Path, count: int) -> dict[str, float]:
+    """Episodes per second until they are in the database, the median of five rounds taken in turn: ours with every
+    index and the outcomes, theirs with one index."""
+    (folder / "plain").mkdir()
+    plain = Plain(folder / "plain", tuned=True)
+    ours, theirs = [], []
+    with Memory.open(folder / "burst") as memory, closing(plain.con):
+        for first in range(0, count, count // ROUNDS):
+            episodes = [episode(number) for number in range(first, first + count // ROUNDS)]
+            ours.append(per_second(partial(remember_all, memory, episodes), len(episodes)))
+            theirs.append(per_second(partial(deque, map(plain.remember, episodes), 0), len(episodes)))
+        size = memory.counts()["bytes"] / count
+    return {
+        "remember_per_s": statistics.median(ours),
+        "sqlite3_wal_per_s": statistics.median(theirs),
+        "bytes_per_episode": size,
+        "sqlite3_bytes_per_episode": (folder / "plain" / "plain-True.db").stat().st_size / count,
+    }
+
+
+def remember_all(memory: Memory, episodes: Sequence[Episode]) -> None:
+    """As fast as it goes, until all are committed."""
     for kept in episodes:
-        start = time.perf_counter()
-        remember(kept)
-        took.append((time.perf_counter() - start) * 1e6)
-        time.sleep(PAUSE_S)
-    cuts = statistics.quantiles(took, n=100)
-    return {"p50_us": cuts[49], "p99_us": cuts[98]}
+        memory.remember(kept)
+        if memory.pending > 15_000:
+            memory.flush()
+    memory.flush()
 
 
 def per_second(run: Callable[[], object], count: int) -> float:
@@ -106,59 +150,23 @@ def per_second(run: Callable[[], object], count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def hot_path(folder: Path, count: int) -> dict[str, dict[str, float]]:
-    """The request's wait: ours, and the two plain ones."""
-    episodes = [episode(n) for n in range(count)]
-    with Memory.open(folder / "paced") as memory:
-        found = {"remember": paced(memory.remember, episodes)}
-    for name, tuned in (("sqlite3, WAL, commit each", True), ("sqlite3, defaults, commit each", False)):
-        plain = Plain(folder, tuned)
-        with closing(plain.con):
-            found[name] = paced(plain.remember, episodes if tuned else episodes[: count // 5])
-    return found
-
-
-def burst(folder: Path, count: int) -> dict[str, float]:
-    """Episodes per second until they are in the database: ours with every index and the outcomes, theirs with one."""
-    episodes = [episode(number) for number in range(count)]
-    with Memory.open(folder / "burst") as memory:
-
-        def ours() -> None:
-            for kept in episodes:
-                memory.remember(kept)
-                if memory.pending > 15_000:
-                    memory.flush()
-            memory.flush()
-
-        rate = per_second(ours, count)
-        size = memory.counts()["bytes"] / count
-    (folder / "plain").mkdir()
-    plain = Plain(folder / "plain", tuned=True)
-    with closing(plain.con):
-        theirs = per_second(lambda: deque(map(plain.remember, episodes), maxlen=0), count)
-        theirs_size = (folder / "plain" / "plain-True.db").stat().st_size / count
-    return {
-        "remember_per_s": rate,
-        "sqlite3_wal_per_s": theirs,
-        "bytes_per_episode": size,
-        "sqlite3_bytes_per_episode": theirs_size,
-    }
-
-
 def columns(folder: Path, count: int) -> dict[str, float]:
     """Seconds to read `count` outcomes as columns, and to fetch a million (at most) of the same rows plainly."""
     with Memory.open(folder / "columns") as memory:
         memory._write(lambda con: fill(con, count))
-        start = time.perf_counter()
-        found = memory.outcome_columns()
-        ours = time.perf_counter() - start
-        start = time.perf_counter()
-        memory.outcome_columns(only=["confidence", "propensity", "agrees", "s1_tokens", "s2_tokens"])
-        few = time.perf_counter() - start
-    assert len(found["seq"]) == count
+        assert len(memory.outcome_columns(only=["seq"])["seq"]) == count
+        ours = min(seconds(memory.outcome_columns) for _ in range(3))
+        few = min(seconds(partial(memory.outcome_columns, only=FIVE)) for _ in range(3))
     rows = min(count, 1_000_000)
     plain = fetch_plainly(folder, rows)
     return {"rows": count, "all_s": ours, "five_s": few, "sqlite3_rows": rows, "sqlite3_s": plain}
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Wall time of a run."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def fill(con: sqlite3.Connection, count: int) -> None:
@@ -188,7 +196,7 @@ def fetch_plainly(folder: Path, count: int) -> float:
 
 def table(found: dict[str, Any]) -> str:
     """The report as text."""
-    ours = found["hot_path"]["remember"]
+    ours = found["hot_path"][OURS]
     lines = [f"{'the request waits':34}{'p50 us':>10}{'p99 us':>10}{'ratio p50':>11}"]
     for name, cost in found["hot_path"].items():
         ratio = cost["p50_us"] / ours["p50_us"]
