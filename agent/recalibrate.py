@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from agent.answer import Day
 from agent.in_force import InForce
 from memory.records import Adapter, Outcome, SkillState
 from memory.store import Memory
-from policies.calibration import Calibrator, fit, usable
+from policies.calibration import Calibrator, fit, rescored, usable
 from policies.certify import Certificate, certify, certify_skills
 
 WHO = "recalibration"
@@ -28,7 +29,8 @@ async def recalibrate(day: Day, adapter: str | None) -> Calibrator:
     calibrator = await asyncio.to_thread(fit, outcomes, day.config.calibration, adapter)
     day.memory.set_calibration(adapter, json.loads(calibrator.to_json()))
     if calibrator.method in ("platt", "isotonic"):
-        _set_thresholds(day, adapter, [_rescored(row, calibrator) for row in outcomes])
+        # Cross-fitted confidences: a certificate on the very rows of the fit would flatter itself.
+        _set_thresholds(day, adapter, rescored(outcomes, calibrator, day.config.calibration))
     return calibrator
 
 
@@ -53,13 +55,8 @@ def outcomes_of(memory: Memory, adapter: str | None) -> list[Outcome]:
     return [row for row in memory.outcomes(adapter=adapter) if row.adapter == adapter]
 
 
-def _rescored(row: Outcome, calibrator: Calibrator) -> Outcome:
-    return replace(row, confidence=calibrator.predict(row.signals, row.skill))
-
-
-def _set_thresholds(day: Day, adapter: str | None, outcomes: list[Outcome]) -> None:
+def _set_thresholds(day: Day, adapter: str | None, rows: Sequence[Outcome]) -> None:
     """Certified thresholds, per skill where its audits reach; a threshold that a person set is left alone."""
-    rows = [row for row in outcomes if row.heldout or row.adapter is None]
     goal, settings = day.config.goal, day.config.certify
     found: dict[str | None, Certificate] = {None: certify(rows, goal, settings)}
     found.update(certify_skills(rows, goal, settings))
