@@ -13,9 +13,9 @@ STEP = 0.25  # without a terminal a bar is a line at each quarter
 
 
 class Bar(Protocol):
-    """One bar: how far, of how much, and a few words."""
+    """One bar: how far, of how much, a few words, and the stage they belong to."""
 
-    def __call__(self, done: int, total: int, said: str = "") -> None: ...
+    def __call__(self, done: int, total: int, said: str = "", stage: str = "") -> None: ...
 
 
 class Show:
@@ -49,15 +49,16 @@ class Show:
             yield {name: _live(progress, name) for name in names}
 
     def _lines(self, name: str) -> Bar:
-        """Lines instead of a bar: at each quarter, and whenever the total changes."""
-        last = (-1.0, -1)
+        """Lines instead of a bar: at each quarter of each stage."""
+        last = (-1.0, "")
 
-        def bar(done: int, total: int, said: str = "") -> None:
+        def bar(done: int, total: int, said: str = "", stage: str = "") -> None:
             nonlocal last
             quarter = (done / total if total else 0.0) // STEP
-            if (quarter, total) != last:
-                last = (quarter, total)
-                self.say(f"{name:<14} {done:>4} of {total}  {said}".rstrip())
+            if (quarter, stage) != last:
+                last = (quarter, stage)
+                count = f"{done:>4} of {total}" if total else ""
+                self.say("  ".join(word for word in (f"{name:<14}", count, stage, said) if word))
 
         return bar
 
@@ -65,7 +66,8 @@ class Show:
 def _live(progress: Progress, name: str) -> Bar:
     task = progress.add_task(name, total=None, said="")
 
-    def bar(done: int, total: int, said: str = "") -> None:
-        progress.update(task, completed=done, total=total or None, said=said)
+    def bar(done: int, total: int, said: str = "", stage: str = "") -> None:
+        words = ": ".join(word for word in (stage, said) if word)
+        progress.update(task, completed=done, total=total or None, said=words)
 
     return bar

@@ -47,7 +47,7 @@ async def measure(asker: Asker, questions: Sequence[Question], mode: str, show: 
             share = accuracy(answers)
             bars[title](len(answers), len(questions), f"{share:.0%} right" if share is not None else "")
             _stop_if_broken(answers)
-    return answers
+    return _in_order(answers, questions)
 
 
 async def live_a_day(asker: Asker, questions: Sequence[Question], show: Show) -> list[Answered]:
@@ -64,7 +64,13 @@ async def live_a_day(asker: Asker, questions: Sequence[Question], show: Show) ->
             thought = sum(a.system == "system2" for a in mine)
             bars[skill](len(mine), totals[skill], f"{thought} thought through, {accuracy(mine):.0%} right")
             _stop_if_broken(answers)
-    return answers
+    return _in_order(answers, questions)
+
+
+def _in_order(answers: Sequence[Answered], questions: Sequence[Question]) -> list[Answered]:
+    """The answers in the order of their questions, not of their coming."""
+    place = {question.text: i for i, question in enumerate(questions)}
+    return sorted(answers, key=lambda answer: place[answer.question.text])
 
 
 def mixed(groups: Sequence[Sequence[Question]]) -> list[Question]:
@@ -115,7 +121,7 @@ async def _watch(service: Service, seen: NightSeen, known: set[Any], show: Show)
 
 
 def _show_stage(progress: dict[str, Any], bar: Bar) -> None:
-    bar(progress["done"], progress["total"], f"{progress['stage']}: {progress['said']}")
+    bar(progress["done"], progress["total"], progress["said"], progress["stage"])
 
 
 async def _get(service: Service) -> dict[str, Any]:

@@ -76,7 +76,7 @@ async def wake(service: Service, measured: Measured, show: Show) -> None:
             measured.ready_s = time.perf_counter() - begun
             if measured.ready_s > READY_LIMIT_S:
                 raise DemoFailed(f"not ready after {READY_LIMIT_S:.0f} s ({missing})\n{service.last_lines()}")
-            bars["starting"](0, 0, f"{missing} ({measured.ready_s:.0f} s)")
+            bars["starting"](0, 0, f"{measured.ready_s:.0f} s", missing)
             await asyncio.sleep(0.5)
     measured.ready_s = time.perf_counter() - begun
     show.say(f"Ready after {measured.ready_s:.0f} s at {service.url}/v1: any OpenAI client can ask.")
