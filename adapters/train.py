@@ -204,7 +204,8 @@ def train(model: Any, examples: tuple[Example, ...], job: Job, report: Reporter)
     optimizer = Optimizer(model, settings, total)
     pack_tokens = settings.pack_tokens if tree_is_exact(model, list(examples)) else 1
     report("start", total=total, examples=len(examples), shared_prefixes=pack_tokens > 1)
-    started, seen, epoch_before, sums = time.perf_counter(), 0, 0, (0.0, 0.0)
+    started, started_cpu = time.perf_counter(), time.process_time()
+    seen, epoch_before, sums = 0, 0, (0.0, 0.0)
     for step, (epoch, batch) in enumerate(batches(examples, settings.batch, settings.epochs, job.seed), 1):
         require_parent(job.parent_pid)
         nats, weight = learn_batch(model, batch, pack_tokens)
@@ -216,6 +217,7 @@ def train(model: Any, examples: tuple[Example, ...], job: Job, report: Reporter)
         report(
             "progress", step=step, total=total, epoch=epoch, loss=round(nats / weight, 4),
             lessons_s=round(speed, 3), eta_s=round(eta, 1), peak_mib=round(peak_mib()),
+            cpu_s=round(time.process_time() - started_cpu, 2),
         )  # fmt: skip
     return Learnt(sums[0] / sums[1], speed)
 

@@ -25,12 +25,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from adapters.dataset import encode, read_data, write_data  # noqa: E402
-from adapters.job import Job, TrainSettings, write_job  # noqa: E402
+from adapters.job import Job, TrainSettings, read_job, write_job  # noqa: E402
 from adapters.model import get_model  # noqa: E402
 from memory.records import AnswerType, Lesson  # noqa: E402
 
-SIZES = {"small": (64, 1), "full": (240, 3)}  # lessons, epochs
-HELDOUT = 64  # questions on which both are compared at the end
+SIZES = {"tiny": (32, 1), "small": (64, 1), "full": (240, 3)}  # lessons, epochs
+HELDOUT = 32  # questions on which both are compared at the end
 
 
 def questions(n: int, seed: int) -> list[Lesson]:
@@ -53,7 +53,18 @@ def ours(job: Path) -> dict[str, float]:
     events = [json.loads(line) for line in done.stdout.splitlines()]
     last = [event for event in events if event["event"] == "progress"][-1]
     folder = next(event["path"] for event in events if event["event"] == "done")
-    return {"lessons_s": last["lessons_s"], "peak_mib": last["peak_mib"], "loss": heldout(job, folder)}
+    per_cpu = read_job(job).train.epochs * n_lines(job) / last["cpu_s"]
+    return {
+        "lessons_s": last["lessons_s"],
+        "lessons_cpu_s": per_cpu,
+        "peak_mib": last["peak_mib"],
+        "loss": heldout(job, folder),
+    }
+
+
+def n_lines(job: Path) -> int:
+    """Lessons of the job."""
+    return len(read_data(job.parent / "lessons.jsonl")[0])
 
 
 def trl(job: Path) -> dict[str, float]:
@@ -81,12 +92,12 @@ def run_trl(job_path: Path) -> None:
     ]
     stepping: dict[str, float] = {}
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            stepping["start"] = time.perf_counter()
+            stepping["start"], stepping["start_cpu"] = time.perf_counter(), time.process_time()
 
         def on_train_end(self, *_: Any, **__: Any) -> None:
-            stepping["end"] = time.perf_counter()
+            stepping["end"], stepping["end_cpu"] = time.perf_counter(), time.process_time()
 
     total = settings.epochs * -(-len(rows) // settings.batch)
     config = SFTConfig(
@@ -108,9 +119,10 @@ def run_trl(job_path: Path) -> None:
     )  # fmt: skip
     trainer.train()
     trainer.save_model(str(job_path.parent / "trl"))
-    took = stepping["end"] - stepping["start"]
+    seen = len(rows) * settings.epochs
+    took, took_cpu = stepping["end"] - stepping["start"], stepping["end_cpu"] - stepping["start_cpu"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"lessons_s": len(rows) * settings.epochs / took, "peak_mib": peak}))
+    print(json.dumps({"lessons_s": seen / took, "lessons_cpu_s": seen / took_cpu, "peak_mib": peak}))
 
 
 def heldout(job: Path, adapter: str) -> float:
@@ -183,7 +195,12 @@ def main() -> None:
     if chosen.json:
         return print(json.dumps(told))
     print(f"{told['lessons']} lessons, {told['epochs']} epochs, {told['threads']} threads, {told['model']}")
-    for key, unit in (("lessons_s", "lessons/s"), ("loss", "nats/token held out"), ("peak_mib", "MiB peak")):
+    for key, unit in (
+        ("lessons_s", "lessons/s"),
+        ("lessons_cpu_s", "lessons/cpu-s"),
+        ("loss", "nats/token held out"),
+        ("peak_mib", "MiB peak"),
+    ):
         mine, theirs = told["ours"][key], told["trl"][key]
         print(f"{unit:>20}  ours {mine:9.3f}  TRL {theirs:9.3f}  ratio {told['ratio'][key]:.3f}")
 
