@@ -120,7 +120,15 @@ def erasure(db: Db) -> None:
     db["meta"].insert({"key": "erasure_key", "value": secrets.token_hex(32)})
 
 
-MIGRATIONS: tuple[Callable[[Db], None], ...] = (episodes, registry, decisions, erasure)
+def evidence(db: Db) -> None:
+    """Paired counts of an examination, and where the watch over each skill's audits stands."""
+    db.conn.execute("ALTER TABLE scores ADD COLUMN won INTEGER")
+    db.conn.execute("ALTER TABLE scores ADD COLUMN lost INTEGER")
+    watches = {"adapter": str, "skill": str, "body": str, "set_at": float}
+    db["watches"].create(watches, pk=("adapter", "skill"))
+
+
+MIGRATIONS: tuple[Callable[[Db], None], ...] = (episodes, registry, decisions, erasure, evidence)
 
 
 def version(path: Path) -> int:

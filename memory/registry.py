@@ -137,8 +137,8 @@ class Registry(Base):
 
     def record_scores(self, adapter: str, scores: Sequence[SkillScore]) -> None:
         """How an adapter did on each skill's held-out questions; a skill's earlier score is replaced."""
-        rows = [(adapter, s.skill, s.n, s.before, s.after, s.headroom) for s in scores]
-        self._write(lambda con: con.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows))
+        rows = [(adapter, s.skill, s.n, s.before, s.after, s.headroom, s.won, s.lost) for s in scores]
+        self._write(lambda con: con.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows))
 
     def score_matrix(self) -> dict[str, dict[str, SkillScore]]:
         """adapter -> skill -> score, adapters in the order of their numbers: what forgetting is judged by."""
@@ -146,7 +146,8 @@ class Registry(Base):
                  ORDER BY a.number, s.adapter, s.skill"""
         matrix: dict[str, dict[str, SkillScore]] = {}
         for row in self._rows(sql):
-            score = SkillScore(row["skill"], row["n"], row["before"], row["after"], row["headroom"])
+            shares = row["before"], row["after"], row["headroom"]
+            score = SkillScore(row["skill"], row["n"], *shares, row["won"], row["lost"])
             matrix.setdefault(row["adapter"], {})[row["skill"]] = score
         return matrix
 

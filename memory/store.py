@@ -17,6 +17,7 @@ from memory.decisions import Decisions, event
 from memory.episodes import Episodes
 from memory.erase import Erasure
 from memory.errors import Damaged, NotFound, StorageFull
+from memory.insight import Insight
 from memory.merge import Merging
 from memory.registry import Registry
 from memory.retention import Retention
@@ -27,7 +28,7 @@ CLOSED = "closed"  # a file whose content is the database's size and time of cha
 __all__ = ["Memory", "MemorySettings", "restore"]
 
 
-class Memory(Episodes, Registry, Decisions, Backups, Erasure, Retention, Merging):
+class Memory(Episodes, Insight, Registry, Decisions, Backups, Erasure, Retention, Merging):
     """Everything the service remembers and has decided. Safe to share among threads; close it once.
 
     Remembering waits for no disk. Decisions (adapters, thresholds, nights, keys) wait for their commit, a few

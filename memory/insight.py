@@ -1,0 +1,109 @@
+"""What the statistics of skills are computed from, and where each skill's watch over its audits stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from memory import codec, outcomes
+from memory.base import Base
+
+PAGE = 500  # bodies read at once
+_ANSWERS = """
+SELECT e.seq, e.skill, e.adapter, e.system = 'system1' AS system1, e.tokens, e.seconds, f.score
+FROM episodes e LEFT JOIN (SELECT episode, avg(score) AS score FROM feedback GROUP BY episode) f ON f.episode = e.seq
+WHERE e.kind = 'ask' AND e.asked_at >= :since AND (:any OR e.adapter IS :adapter) ORDER BY e.seq
+"""
+_THOUGHTS = """
+SELECT e.seq AS at, e.skill, b.body FROM episodes e JOIN bodies b ON b.seq = e.seq
+WHERE e.method IS NOT NULL AND e.kind != 'replay' AND e.asked_at >= :since AND e.seq > :after ORDER BY e.seq LIMIT :page
+"""
+_AUDITS = """
+SELECT a.rowid AS at, e.skill, a.body FROM audits a JOIN episodes e ON e.seq = a.episode
+WHERE a.audited_at >= :since AND a.rowid > :after ORDER BY a.rowid LIMIT :page
+"""
+
+
+class Insight(Base):
+    """Reads for statistics; a million answers are columns, bodies come as a stream."""
+
+    def answer_columns(
+        self, *, adapter: str | None = None, every_adapter: bool = True, since: float = 0.0
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Answers to people's questions as arrays of one length, in order of asking, for
+        `policies.automaticity.by_version`: skill, adapter (names; None: the base), system1 (bool), agrees (1, 0, -1
+        unknown), propensity (0..1), tokens, seconds, score (feedback 0..1, NaN unknown).
+
+        With `every_adapter` False those of `adapter` alone (None: the base). `since`: unix seconds.
+        """
+        values = {"since": since, "any": every_adapter, "adapter": adapter}
+        with self._read() as con:
+            rows = con.execute(_ANSWERS, values).fetchall()
+            seen = outcomes.columns(con, ("seq", "agrees", "propensity"), lambda part: True)
+        table = list(zip(*rows, strict=True)) or [()] * 7
+        seq = np.array(table[0], dtype=np.int64)
+        agrees, propensity = _observed(seq, seen)
+        return {
+            "skill": np.array(table[1], dtype=object),
+            "adapter": np.array(table[2], dtype=object),
+            "system1": np.array(table[3], dtype=bool),
+            "agrees": agrees,
+            "propensity": propensity,
+            "tokens": np.array(table[4], dtype=np.float64),
+            "seconds": np.array(table[5], dtype=np.float64),
+            "score": np.array([np.nan if x is None else x for x in table[6]], dtype=np.float64),
+        }
+
+    def each_thought(self, since: float = 0.0) -> Iterator[tuple[str, Mapping[str, Any], bool | None]]:
+        """(skill, the deliberation as JSON, whether System 1's draft said the same) of every run of System 2, audits
+        included; None where one of them was not understood. Read `PAGE` at a time, so that memory stays flat."""
+        for skill, body in self._pages(_THOUGHTS, since):
+            if thought := body.get("deliberation"):
+                drafted, agreed = (body.get("draft") or {}).get("answer"), thought["verdict"]["answer"]
+                yield skill, thought, None if drafted is None or agreed is None else drafted == agreed
+        for skill, body in self._pages(_AUDITS, since):
+            thought = body["deliberation"]
+            yield skill, thought, None if thought["verdict"]["answer"] is None else bool(body["agrees"])
+
+    def lesson_counts(self) -> dict[tuple[str, str], int]:
+        """(skill, adapter) -> lessons that the adapter learnt of the skill."""
+        sql = """SELECT e.skill, a.adapter, count(*) AS n FROM adapter_lessons a JOIN lessons l ON l.id = a.lesson
+                 JOIN episodes e ON e.id = l.episode_id GROUP BY e.skill, a.adapter"""
+        return {(row["skill"], row["adapter"]): int(row["n"]) for row in self._rows(sql)}
+
+    def set_watch(self, adapter: str | None, skill: str, watch: Mapping[str, Any]) -> None:
+        """Where the watch over a skill's audits stands under an adapter (None: the base), as JSON."""
+        row = (adapter or "", skill, codec.encode(watch).decode(), self.clock())
+        self._write(lambda con: con.execute("INSERT OR REPLACE INTO watches VALUES (?, ?, ?, ?)", row))
+
+    def watches(self, adapter: str | None) -> dict[str, dict[str, Any]]:
+        """What was set, by skill."""
+        rows = self._rows("SELECT skill, body FROM watches WHERE adapter = ?", (adapter or "",))
+        return {row["skill"]: orjson.loads(row["body"]) for row in rows}
+
+    def _pages(self, sql: str, since: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        after = -1
+        while True:
+            with self._read() as con:
+                rows = con.execute(sql, {"since": since, "after": after, "page": PAGE}).fetchall()
+            if not rows:
+                return
+            for row in rows:
+                yield row["skill"], orjson.loads(codec.unpack(row["body"]))
+            after = int(rows[-1]["at"])
+
+
+def _observed(
+    seq: npt.NDArray[np.int64], seen: Mapping[str, npt.NDArray[Any]]
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64]]:
+    """(agrees, propensity) of the episodes numbered `seq`; -1 and 1 where an episode has no outcome."""
+    agrees, propensity = np.full(len(seq), -1, dtype=np.int8), np.ones(len(seq))
+    if len(seq) and len(seen["seq"]):
+        at = np.minimum(np.searchsorted(seen["seq"], seq), len(seen["seq"]) - 1)
+        found = seen["seq"][at] == seq
+        agrees[found], propensity[found] = seen["agrees"][at][found], seen["propensity"][at][found]
+    return agrees, propensity
