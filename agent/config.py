@@ -20,6 +20,7 @@ from agent.http.settings import HttpSettings
 from agent.logs import LogSettings
 from agent.system1 import System1Settings
 from agent.system2.settings import System2Settings
+from agent.trust import TrustSettings
 from memory.base import MemorySettings
 from memory.errors import BadConfig
 from memory.records import AnswerType
@@ -64,6 +65,7 @@ class Config(Settings):
     curate: CurateSettings = Field(CurateSettings(), description="which agreed answers become lessons")
     train: TrainSettings = Field(TrainSettings(), description="how lessons become an adapter")
     promote: PromoteSettings = Field(PromoteSettings(), description="what an adapter must show to go live")
+    trust: TrustSettings = Field(TrustSettings(), description="what is kept, and what follows from forgetting")
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="when a night runs")
     skills: tuple[SkillSettings, ...] = Field((), description="what is known about the questions that are asked")
 

@@ -23,12 +23,14 @@ from agent.engine.client import Engine, Priority
 from agent.engine.launch import BASE
 from agent.engine.pool import EnginePool
 from agent.engine.supervisor import Supervisor
+from agent.forget import previous, retire_learners
 from agent.in_force import Pointer
 from agent.learn import Night, NightReport
 from agent.metrics import Metrics
 from agent.recalibrate import in_force_for, keep_calibrated
 from agent.scheduler import Scheduler
 from agent.swap import Swap, swap
+from agent.trust import keep_house
 from memory.errors import BadInput, Conflict, Damaged, NotFound
 from memory.records import Adapter, AdapterStatus, Ask, Deliberation
 from memory.store import Memory
@@ -87,11 +89,12 @@ class Daemon:
         if self.supervisor is not None:
             await self.supervisor.start()
         else:
-            self._spawn(self._engine_ready())
+            self.spawn(self._engine_ready())
         seen = Path(self.config.state_dir) / "seen"
         self.scheduler.start(seen.stat().st_mtime if seen.exists() else None)
-        self._spawn(_note_seen(seen))
-        self._spawn(keep_calibrated(self.day))
+        self.spawn(_note_seen(seen))
+        self.spawn(keep_calibrated(self.day))
+        self.spawn(keep_house(self.memory, self.config.trust))
 
     @property
     def adapters_dir(self) -> Path:
@@ -155,8 +158,14 @@ class Daemon:
         """Run a night. Raises Conflict while one is under way. With `wait` False it goes on in the background."""
         if self.night.running:
             raise Conflict("a night is already under way; see `secondnature status`", retry_after_s=60)
-        task = self._spawn(self.night.run(reason))
+        task = self.spawn(self._night(reason))
         return await asyncio.shield(task) if wait else None
+
+    async def _night(self, reason: str) -> NightReport:
+        """A night, and then the end of every adapter that learnt from what was forgotten since."""
+        report = await self.night.run(reason)
+        await retire_learners(self, "at night")
+        return report
 
     async def promote(self, name: str, why: str) -> Swap:
         """Put an adapter in force by hand. Raises NotFound, Damaged, Conflict (a night is swapping)."""
@@ -230,7 +239,8 @@ class Daemon:
         ]  # fmt: skip
         return {"running": self.night.running, "progress": now | {"since": progress.since}, "last": last}
 
-    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+    def spawn(self, work: Any) -> asyncio.Task[Any]:
+        """Run something beside everything else, until it is done or the daemon stops."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -242,12 +252,6 @@ async def _note_seen(seen: Path) -> None:
     while True:
         await asyncio.to_thread(seen.touch)
         await asyncio.sleep(SEEN_EVERY_S)
-
-
-def previous(adapters: list[Adapter], live: Adapter) -> Adapter | None:
-    """The newest retired adapter made before the live one; None: the base."""
-    older = [a for a in adapters if a.status is AdapterStatus.RETIRED and a.created_at < live.created_at]
-    return older[-1] if older else None
 
 
 @contextlib.asynccontextmanager

@@ -21,11 +21,13 @@ from agent.anchors import make_anchors
 from agent.answer import Day
 from agent.distil import distil
 from agent.evaluate import Examined, examine, replays, report
+from agent.forget import delete_folder
+from agent.known import known, quarantine_conflicts
 from agent.recalibrate import in_force_for, recalibrate
 from agent.swap import Expectation, Swap, load, swap
 from memory.errors import Conflict, Damaged, SecondNatureError
 from memory.records import Adapter, AdapterStatus, Episode, EvalReport, GateDecision, Grade, Lesson, SkillState
-from policies.curate import Curation, Known, curate
+from policies.curate import Curation, curate
 from policies.promote import judge
 
 log = logging.getLogger("secondnature.night")
@@ -72,6 +74,9 @@ class Night:
         self.day, self.base = day, base
         self.progress = Progress()
         self.running = False
+        self.over = asyncio.Event()  # set while no night is under way
+        self.over.set()
+        self.spoiled: str | None = None  # why the night under way must not go on
         self.last: NightReport | None = None
 
     async def run(self, reason: str) -> NightReport:
@@ -80,9 +85,10 @@ class Night:
         """
         if self.running:
             raise Conflict("a night is already under way; see `secondnature status`")
-        self.running = True
         memory = self.day.memory
         night = memory.start_night(reason)
+        self.running, self.spoiled = True, None
+        self.over.clear()
         try:
             self.last = await self._story(reason)
         except SecondNatureError as error:
@@ -97,6 +103,7 @@ class Night:
             self.day.metrics.nights.labels(self.last.outcome).inc()
             self.progress("idle", 0, 0, f"{self.last.outcome}: {self.last.reason}")
             self.running = False
+            self.over.set()
         return self.last
 
     async def _story(self, reason: str) -> NightReport:
@@ -124,8 +131,11 @@ class Night:
         day, memory = self.day, self.day.memory
         await asyncio.to_thread(memory.flush)
         taught = await asyncio.to_thread(memory.taught, heldout=None)  # twins of held-out ones stay out too
-        curation = await asyncio.to_thread(curate, taught, day.config.curate, known(day))
-        log.info("curated: %d lessons kept, %d dropped", len(curation.kept), len(curation.dropped))
+        before = await asyncio.to_thread(known, day, taught)
+        curation = await asyncio.to_thread(curate, taught, day.config.curate, before)
+        put_aside = await asyncio.to_thread(quarantine_conflicts, memory, taught, curation, before)
+        kept, dropped = len(curation.kept), len(curation.dropped)
+        log.info("curated: %d lessons kept, %d dropped, %d put into quarantine", kept, dropped, put_aside)
         return curation, (await make_anchors(day, self.progress) if curation.kept else ())
 
     async def _distil(self, lessons: Sequence[Lesson], anchors: Sequence[Anchor]) -> Manifest:
@@ -137,10 +147,18 @@ class Night:
         return await distil(lessons, learnt, number, self.base, state_dir, day.config.train, self.progress)
 
     def _register(self, manifest: Manifest, lessons: Sequence[Lesson]) -> Adapter:
+        if self.spoiled:
+            delete_folder(self.folder(manifest.name))
+        self._go_on()
         adapter = adapter_of(manifest, "made; not examined yet")
         self.day.memory.add_adapter(adapter)
         self.day.memory.record_lessons(adapter.name, lessons)
         return adapter
+
+    def _go_on(self) -> None:
+        """Raises Conflict where something was forgotten meanwhile: no trace of it may come back."""
+        if self.spoiled:
+            raise Conflict(self.spoiled)
 
     async def _evaluate(self, candidate: Adapter, anchors: Sequence[Anchor]) -> tuple[tuple[Examined, ...], EvalReport]:
         day = self.day
@@ -148,6 +166,7 @@ class Night:
         self.progress("evaluate", 0, len(asked), "held-out questions")
         examined = await examine(day, candidate, asked, self.progress)
         measured = await report(day, candidate, examined, anchors[len(anchors) - len(anchors) // 4 :], self.progress)
+        self._go_on()
         day.memory.record_scores(candidate.name, measured.scores)
         for episode in replays(examined, candidate):
             day.memory.remember(episode)
@@ -204,18 +223,6 @@ def heldout(day: Day) -> list[Episode]:
         if episode.kind != "replay" and episode.deliberation and episode.deliberation.verdict.grade is not Grade.NONE:
             once.setdefault(episode.ask.prompt_key, episode)
     return list(once.values())[: day.config.promote.max_questions]
-
-
-def known(day: Day) -> Known:
-    """What curation must know besides the episodes."""
-    memory, live = day.memory, day.pointer.now.adapter
-    return Known(
-        skills={skill.name: skill for skill in day.config.skills},
-        weights=memory.feedback_scores(),
-        quarantined=frozenset(row.episode_id for row in memory.quarantined()),
-        deliberate=day.pointer.now.deliberate,
-        established=frozenset(lesson.skill for lesson in memory.lessons(live.name)) if live else (),
-    )
 
 
 def _told(measured: EvalReport, gate: GateDecision) -> dict[str, Any]:

@@ -129,6 +129,15 @@ class Episodes(Base):
                  WHERE f.score IS NOT NULL GROUP BY e.id"""
         return {row["id"]: row["score"] for row in self._rows(sql)}
 
+    def feedback_given(self) -> dict[str, list[Feedback]]:
+        """Everything that was said about answers, by episode id, oldest first."""
+        sql = """SELECT f.id, e.id AS episode_id, f.score, f.correction, f.source, f.given_at
+                 FROM feedback f JOIN episodes e ON e.seq = f.episode ORDER BY f.given_at, f.id"""
+        found: dict[str, list[Feedback]] = {}
+        for row in self._rows(sql):
+            found.setdefault(row["episode_id"], []).append(Feedback(**row))
+        return found
+
     def answered_key(self, prompt_key: str) -> str | None:
         """The newest episode in which System 2 answered this prompt; None: there is none committed."""
         sql = "SELECT id FROM episodes WHERE prompt_key = ? AND method IS NOT NULL ORDER BY seq DESC LIMIT 1"

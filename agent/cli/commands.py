@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import adapters, ask, episodes, learn, practice, serve, status
+from agent.cli import adapters, ask, backup, episodes, forget, keys, learn, practice, quarantine, serve, status
 
 app = typer.Typer(
     name="secondnature",
@@ -22,3 +22,9 @@ app.command("status")(status.status)
 app.command("doctor")(status.doctor)
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(episodes.app, name="episodes")
+app.command("held")(forget.held)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
+app.add_typer(keys.app, name="keys")
+app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(forget.app, name="forget")

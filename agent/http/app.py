@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from agent.config import Config
-from agent.http import chat, health, operate, shape
+from agent.http import chat, health, operate, shape, trust
 from agent.http.guard import Guard
 from memory.errors import BadInput, SecondNatureError
 
@@ -40,6 +40,7 @@ def build(config: Config, lifespan: Callable[[FastAPI], AbstractAsyncContextMana
     app.include_router(chat.router)
     app.include_router(health.router)
     app.include_router(operate.router)
+    app.include_router(trust.router)
     app.add_exception_handler(SecondNatureError, _named)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(RequestValidationError, _invalid)
