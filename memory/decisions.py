@@ -54,8 +54,8 @@ class Decisions(Base):
         """Every change, newest first, the undone ones too."""
         return [_change(row) for row in self._rows("SELECT * FROM thresholds ORDER BY id DESC")]
 
-    def undo_threshold(self, who: str, why: str = "") -> ThresholdChange:
-        """Take back the newest change that is in force; what it replaced is in force again.
+    def undo_threshold(self, who: str, why: str = "", number: int | None = None) -> ThresholdChange:
+        """Take back a change that is in force, by its number or the newest; what it replaced is in force again.
 
         Raises:
             NotFound: there is nothing to undo.
@@ -63,8 +63,8 @@ class Decisions(Base):
         now = self.clock()
 
         def undo(con: sqlite3.Connection) -> ThresholdChange:
-            sql = "SELECT * FROM thresholds WHERE undone_at IS NULL ORDER BY id DESC LIMIT 1"
-            row = con.execute(sql).fetchone()
+            sql = "SELECT * FROM thresholds WHERE undone_at IS NULL AND id = ifnull(?, id) ORDER BY id DESC LIMIT 1"
+            row = con.execute(sql, (number,)).fetchone()
             if row is None:
                 raise NotFound("no threshold was set, so there is nothing to undo")
             con.execute("UPDATE thresholds SET undone_at = ? WHERE id = ?", (now, row["id"]))

@@ -1,0 +1,152 @@
+"""Where System 1 is trusted: what another threshold would have done, put one in force, take it back.
+
+The CLI (`secondnature tune`), the HTTP API and the console call these three.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from agent.answer import Day
+from agent.recalibrate import WHO, in_force_for
+from memory.errors import BadInput, NotFound
+from memory.rows import ThresholdChange
+from memory.store import Memory
+from policies.calibration import Calibrator
+from policies.certify import CertifySettings, Goal, certify_log
+from policies.offpolicy import Columns
+from policies.replay import READ as REPLAYED
+from policies.replay import ReplaySettings, replay
+from policies.rescoring import READ as SCORED
+from policies.rescoring import rescore
+from policies.thinning import audit_log_columns
+
+GRID = 201  # thresholds of a curve: half a percent apart
+NEEDED = tuple(dict.fromkeys((*REPLAYED, *SCORED, "adapter", "heldout", "seq")))
+
+
+def whatif(
+    memory: Memory,
+    skill: str | None = None,
+    adapter: str | None = None,
+    thresholds: Sequence[float] | None = None,
+    goal: Goal | None = None,
+    certify: CertifySettings | None = None,
+) -> dict[str, Any]:
+    """What each threshold (0..1; an even grid where None) would have done with the log of one System 1.
+
+    `skill` None: all together; `adapter` None: the bare base. Confidences are those of the adapter's calibration in
+    force, so that the curve says what a threshold set now would do; without one they are the logged ones. Gives the
+    curve (`policies.replay.ReplayPoint`), a recommendation and a certificate for the goal, and what is in force, as
+    JSON. Takes a second or two for a million episodes: call it in a thread.
+    """
+    goal = goal or Goal()
+    columns, calibration = logged(memory, adapter)
+    log = audit_log_columns(columns, None if skill is None else _code(columns, skill))
+    curve = replay(_of_skill(columns, skill), thresholds, goal, ReplaySettings(grid=GRID))
+    return {
+        "skill": skill,
+        "adapter": adapter,
+        "calibration": calibration,
+        "goal": goal.model_dump(),
+        "n": curve.n,
+        "audits": curve.audits,
+        "points": [asdict(point) for point in curve.points],
+        "recommendation": None if curve.recommendation is None else asdict(curve.recommendation),
+        "certificate": asdict(certify_log(log, goal, certify or CertifySettings())),
+        "in_force": in_force(memory, skill, adapter),
+    }
+
+
+def logged(memory: Memory, adapter: str | None) -> tuple[Columns, str]:
+    """One System 1's log as arrays, confidences as today's calibration gives them, and that calibration's method.
+
+    Without a calibration the confidences are those logged.
+    """
+    columns = dict(memory.outcome_columns(adapter=adapter, only=NEEDED))
+    names = columns.pop("names")
+    if adapter is None:  # the memory takes None for "any adapter"
+        base = columns["adapter"] < 0
+        columns = {name: column[base] for name, column in columns.items()}
+    stored = memory.calibration(adapter)
+    calibrator = Calibrator.from_json(json.dumps(stored)) if stored else Calibrator()
+    if calibrator.method != "unknown":
+        columns["confidence"] = rescore(columns, calibrator, [str(name) for name in names])
+    return columns | {"names": names}, calibrator.method
+
+
+def in_force(memory: Memory, skill: str | None, adapter: str | None) -> dict[str, Any] | None:
+    """The threshold that `skill` goes by under `adapter`, with who set it, when and why; None: none is set."""
+    live = [c for c in memory.threshold_history() if c.undone_at is None and c.adapter == adapter]
+    found = next((c for c in live if c.skill == skill), None) or next((c for c in live if c.skill is None), None)
+    return None if found is None else asdict(found)
+
+
+def apply_threshold(day: Day, skill: str | None, value: float, who: str, why: str) -> dict[str, Any]:
+    """From this moment System 1 answers `skill` (None: every skill without its own) at confidence `value` or more.
+
+    It belongs to the adapter in force. Raises BadInput outside 0..1 or without a reason, NotFound for a skill that
+    the settings do not name.
+    """
+    if not 0.0 <= value <= 1.0:
+        raise BadInput(f"a threshold is between 0 and 1, not {value:g}", param="value")
+    if not why.strip():
+        raise BadInput("say why, for the record", param="why")
+    _check_skill(day, skill)
+    before = day.pointer.now.threshold(skill) if skill else day.pointer.now.thresholds.get(None)
+    change = day.memory.set_threshold(skill, value, who, why.strip(), adapter=_live(day))
+    flip(day)
+    return asdict(change) | {"before": before}
+
+
+def undo_threshold(day: Day, who: str, why: str) -> dict[str, Any]:
+    """Take back the newest threshold that a person set; what it replaced is in force again, at once.
+
+    Recalibrations' own thresholds are left alone. Raises NotFound where nobody set one.
+    """
+    newest = newest_by_hand(day.memory)
+    if newest is None:
+        raise NotFound("nobody set a threshold by hand, so there is nothing to undo")
+    undone = day.memory.undo_threshold(who, why, newest.id)
+    flip(day)
+    now = in_force(day.memory, undone.skill, undone.adapter)
+    return asdict(undone) | {"now": now["value"] if now else None}
+
+
+def newest_by_hand(memory: Memory) -> ThresholdChange | None:
+    """The newest threshold in force that a person set: what an undo would take back."""
+    return next((c for c in memory.threshold_history() if c.undone_at is None and c.who != WHO), None)
+
+
+def flip(day: Day) -> None:
+    """Put what is written down about the live adapter in force; requests under way keep what they began with."""
+    day.pointer.flip(in_force_for(day, day.pointer.now.adapter))
+
+
+def _live(day: Day) -> str | None:
+    adapter = day.pointer.now.adapter
+    return adapter.name if adapter else None
+
+
+def _check_skill(day: Day, skill: str | None) -> None:
+    known = [one.name for one in day.config.skills]
+    if skill is not None and skill not in known:
+        near = difflib.get_close_matches(skill, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the skills are: {', '.join(known) or 'none'}"
+        raise NotFound(f"there is no skill {skill!r}; {hint}", param="skill")
+
+
+def _code(columns: Columns, skill: str) -> int:
+    found = np.flatnonzero(columns["names"] == skill)
+    return int(found[0]) if len(found) else -2  # a code that no row has
+
+
+def _of_skill(columns: Columns, skill: str | None) -> Columns:
+    wanted = columns["skill"] == _code(columns, skill) if skill is not None else slice(None)
+    return {name: columns[name][wanted] for name in REPLAYED}

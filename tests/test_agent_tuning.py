@@ -1,0 +1,95 @@
+"""A threshold is looked at, applied and taken back; each takes effect on the next request."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.answer import Day, answer
+from agent.recalibrate import WHO
+from agent.tuning import apply_threshold, undo_threshold, whatif
+from day_fakes import SURE, ScriptedEngine, asked, day
+from memory.errors import BadInput, NotFound
+from memory.records import System
+from memory.store import Memory
+from memory_fakes import episode
+from policies.confidence import FEATURES
+
+ZEROS = (0.0,) * len(FEATURES)
+HALF_SURE = replace(SURE, weights=ZEROS, means=ZEROS, bias=0.8473)  # says 0.70 of every parsed answer
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Day]:
+    made = day(tmp_path, ScriptedEngine(lambda model, text: "8" if "Number only" in text else "The answer is 8."))
+    made.memory.set_calibration(None, json.loads(HALF_SURE.to_json()))
+    yield made
+    made.memory.close()
+
+
+async def who_answers(one: Day) -> System:
+    return (await answer(one, *asked(one, "What is 3 + 5?"))).decision.system
+
+
+async def test_applying_routes_the_next_request_otherwise_and_undo_takes_it_back(one: Day) -> None:
+    one.memory.set_threshold("sums", 0.9, WHO, "certified")
+    one.memory.set_threshold(None, 0.95, WHO, "certified")
+    applied = apply_threshold(one, "sums", 0.6, "ann", "it is good enough")
+    assert (applied["value"], applied["who"], applied["why"]) == (0.6, "ann", "it is good enough")
+    assert await who_answers(one) is System.SYSTEM1
+    one.memory.set_threshold(None, 0.94, WHO, "certified again")
+    undone = undo_threshold(one, "ann", "it was not")
+    assert (undone["id"], undone["now"]) == (applied["id"], 0.9)
+    assert await who_answers(one) is System.SYSTEM2
+    assert one.memory.threshold(None) == 0.94
+    with pytest.raises(NotFound, match="nobody set"):
+        undo_threshold(one, "ann", "again")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_what_is_no_threshold_is_refused(one: Day, value: float) -> None:
+    with pytest.raises(BadInput, match="between 0 and 1"):
+        apply_threshold(one, "sums", value, "ann", "why not")
+    with pytest.raises(NotFound, match="did you mean 'sums'"):
+        apply_threshold(one, "sum", 0.5, "ann", "why not")
+    with pytest.raises(BadInput, match="say why"):
+        apply_threshold(one, "sums", 0.5, "ann", " ")
+    assert one.memory.threshold_history() == []
+
+
+def test_the_curve_is_of_one_system_1_with_the_confidences_of_today(one: Day) -> None:
+    for number in range(40):
+        one.memory.remember(episode(number, adapter=None))
+        one.memory.remember(episode(100 + number, adapter="sn-0001-aaaaaa"))
+    one.memory.flush()
+    base = whatif(one.memory, "sums", None, [0.5, 0.69, 0.71])
+    other = whatif(one.memory, "sums", "sn-0001-aaaaaa", [0.39, 0.41])
+    assert (base["n"], base["calibration"], [p["accepted"] for p in base["points"]]) == (40, "platt", [40, 40, 0])
+    assert (other["n"], other["calibration"]) == (40, "unknown")
+    assert [p["accepted"] for p in other["points"]] == [40, 0]  # logged: 0.4
+    assert whatif(one.memory, "nothing", None)["n"] == 0
+    assert base["certificate"]["more_audits"] == 5
+    assert base["in_force"] is None
+
+
+def test_a_curve_of_many_rows_is_quick(one: Day, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        one.memory.remember(episode(number, adapter=None))
+    one.memory.flush()
+    few = one.memory.outcome_columns()
+    rng = np.random.default_rng(3)
+    names = few.pop("names")
+    many = {name: np.resize(column, 1_000_000) for name, column in few.items()}
+    many["logprob_sum"] = -rng.exponential(1.0, 1_000_000)
+    many["seq"] = np.arange(1_000_000)
+    monkeypatch.setattr(Memory, "outcome_columns", lambda self, **_: many | {"names": names})
+    began = time.thread_time()
+    found = whatif(one.memory, "sums", None)
+    assert found["n"] == 1_000_000
+    assert time.thread_time() - began < 3.0  # without reading the rows, which tests/test_memory_* time
