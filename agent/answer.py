@@ -170,6 +170,7 @@ def decide(day: Day, ask: Ask, skill: SkillSettings, force: InForce, drafted: Dr
         why_not=why_not or "",
         deliberate=skill.name in force.deliberate,
         red_listed=not skill.train and skill.name != UNKNOWN,
+        distrusted=skill.name != UNKNOWN and not force.trusts(skill.name),
         skilled=skill.name != UNKNOWN,
     )
 
@@ -200,9 +201,10 @@ def _surely_system2(day: Day, ask: Ask, skill: SkillSettings, force: InForce) ->
     """True where no draft could be trusted, so System 2 need not wait for it."""
     if ask.mode is Mode.SYSTEM1 or obstacle(day, ask) is not None:
         return False
-    if ask.mode is Mode.SYSTEM2 or not skill.train or skill.name in force.deliberate:
+    if ask.mode is Mode.SYSTEM2 or not skill.train or skill.name in force.deliberate or not force.trusts(skill.name):
         return ask.mode is Mode.SYSTEM2 or skill.name != UNKNOWN
-    unsure = force.calibrator is None or (force.threshold(skill.name) or day.config.route.threshold) is None
+    no_limit = force.threshold(skill.name) is None and day.config.route.threshold is None
+    unsure = force.calibrator is None or no_limit
     return unsure and day.config.route.unknown == "system2" and skill.name != UNKNOWN
 
 

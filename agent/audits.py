@@ -17,6 +17,11 @@ from policies.skills import SkillSettings
 
 log = logging.getLogger("secondnature.audits")
 Think = Callable[[Ask, SkillSettings], Awaitable[Deliberation]]
+Saw = Callable[[Episode, Audit], Awaitable[None]]
+
+
+async def nobody(_episode: Episode, _audit: Audit) -> None:
+    """Watches nothing."""
 
 
 class Audits:
@@ -29,6 +34,7 @@ class Audits:
         self._queue: asyncio.Queue[tuple[Episode, SkillSettings]] = asyncio.Queue(waiting)
         self._accepted: Counter[str] = Counter()  # answers accepted so far, by adapter
         self._workers: list[asyncio.Task[None]] = []
+        self._saw: Saw = nobody
 
     @property
     def waiting(self) -> int:
@@ -50,8 +56,9 @@ class Audits:
         """Queue one answer for its audit; the draw was made, and logged, by route()."""
         self._queue.put_nowait((episode, skill))
 
-    def start(self, think: Think) -> None:
-        """Begin working the queue off."""
+    def start(self, think: Think, saw: Saw = nobody) -> None:
+        """Begin working the queue off; `saw` is told of each audit that is done."""
+        self._saw = saw
         self._workers = [asyncio.create_task(self._work(think)) for _ in range(self._active)]
 
     async def stop(self) -> None:
@@ -78,4 +85,6 @@ class Audits:
         thought = await think(episode.ask, skill)
         drafted = episode.draft.answer if episode.draft else None
         agrees = drafted is not None and drafted == thought.verdict.answer
-        self._memory.remember_audit(Audit(episode.ask.id, thought, agrees, time.time()))
+        audit = Audit(episode.ask.id, thought, agrees, time.time())
+        self._memory.remember_audit(audit)
+        await self._saw(episode, audit)

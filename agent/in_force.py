@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from memory.records import Adapter
 from policies.calibration import Calibrator
 
+RECALIBRATION, VIGIL = "recalibration", "vigil"
+MACHINES = frozenset({RECALIBRATION, VIGIL})
+"""Who sets thresholds without a person: the nightly and running recalibration, and the watch over audits."""
+
 
 @dataclass(frozen=True, slots=True)
 class InForce:
@@ -18,12 +22,17 @@ class InForce:
 
     adapter: Adapter | None = None  # None: the base answers
     calibrator: Calibrator | None = None  # None: too few audits; every confidence is unknown
-    thresholds: Mapping[str | None, float] = field(default_factory=dict)  # by skill; None: all others; 0..1
+    thresholds: Mapping[str | None, float | None] = field(default_factory=dict)  # by skill; None: all others
     deliberate: frozenset[str] = frozenset()  # skills that System 1 may not answer
 
     def threshold(self, skill: str) -> float | None:
-        """The skill's own threshold, else the global one, else None."""
+        """0..1, the skill's own threshold, else the global one; None where none was set or trust was taken away."""
         return self.thresholds.get(skill, self.thresholds.get(None))
+
+    def trusts(self, skill: str) -> bool:
+        """False where a decision took trust away (a threshold of None): System 2 answers, whatever the settings."""
+        decided = skill if skill in self.thresholds else None
+        return decided not in self.thresholds or self.thresholds[decided] is not None
 
 
 class Pointer:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -27,6 +29,14 @@ class Metrics:
         self.errors = counter("errors", "Requests answered with an error.", ["code"])
         self.audits = gauge("audits_waiting", "Audits drawn and not yet done.")
         self.in_flight = gauge("requests_in_flight", "Requests under way.", ["room"])
+        self.alarms = counter("alarms", "Alarms that took trust in System 1 back.", ["skill"])
+        self.threshold = gauge(
+            "threshold", "Confidence from which System 1 answers; +Inf: trust was taken away.", ["skill"]
+        )
+        self.wealth = gauge(
+            "alarm_evidence", "Evidence against the promised disagreement; the alarm rings at 1 / drift.false_alarm.",
+            ["skill"],
+        )  # fmt: skip
         self.adapter = gauge("adapter_live", "1 for the adapter in force.", ["adapter", "digest"])
         self.engine_up = gauge("engine_up", "1 while the engine answers.")
         self.nights = counter("nights", "Finished nights.", ["outcome"])
@@ -40,6 +50,13 @@ class Metrics:
         self.latency.labels(system).observe(episode.seconds)
         if episode.draft and episode.draft.confidence is not None:
             self.confidence.labels(skill).observe(episode.draft.confidence)
+
+    def trust(self, thresholds: Mapping[str | None, float | None], wealth: Mapping[str, float]) -> None:
+        """Say what is in force by skill (None: "*", every skill without its own), and how near each alarm is."""
+        for found, values in ((self.threshold, thresholds), (self.wealth, wealth)):
+            found.clear()
+            for skill, value in values.items():
+                found.labels(skill or "*").set(inf if value is None else value)
 
     def live(self, adapter: str | None, digest: str | None) -> None:
         """Say which adapter is in force."""

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from agent.answer import Day
-from agent.in_force import InForce
+from agent.in_force import MACHINES, RECALIBRATION, InForce
+from agent.vigil import alarmed_at, moved
 from memory.records import Adapter, Outcome, SkillState
 from memory.store import Memory
 from policies.calibration import Calibrator, fit, rescored, usable
 from policies.certify import Certificate, certify, certify_skills
 
-WHO = "recalibration"
+WHO = RECALIBRATION
 LOOK_EVERY_S = 30.0  # seconds between looks at how many audits there are
 GROWTH = 1.25  # times the audits of the last fit
 
@@ -46,7 +47,7 @@ async def keep_calibrated(day: Day) -> None:
         if found < max(day.config.calibration.min_audits, GROWTH * fitted):
             continue
         await recalibrate(day, name)
-        if day.pointer.now is force:  # no swap meanwhile
+        if day.pointer.now.adapter == force.adapter:  # no swap meanwhile
             day.pointer.flip(in_force_for(day, force.adapter))
 
 
@@ -58,6 +59,8 @@ def outcomes_of(memory: Memory, adapter: str | None) -> list[Outcome]:
 def _set_thresholds(day: Day, adapter: str | None, rows: Sequence[Outcome]) -> None:
     """Certified thresholds, per skill where its audits reach; a threshold that a person set is left alone."""
     goal, settings = day.config.goal, day.config.certify
+    rung = alarmed_at(day.memory, adapter)
+    rows = [row for row in rows if row.asked_at > rung.get(row.skill, 0.0)]
     found: dict[str | None, Certificate] = {None: certify(rows, goal, settings)}
     found.update(certify_skills(rows, goal, settings))
     for skill, certificate in found.items():
@@ -73,7 +76,7 @@ def set_by_hand(memory: Memory, skill: str | None, adapter: str | None) -> bool:
     """Whether the threshold in force was chosen by a person, not by a recalibration."""
     history = (c for c in memory.threshold_history() if c.undone_at is None)
     newest = next((c for c in history if (c.skill, c.adapter) == (skill, adapter)), None)
-    return newest is not None and newest.who != WHO
+    return newest is not None and newest.who not in MACHINES
 
 
 def in_force_for(day: Day, adapter: Adapter | None) -> InForce:
@@ -84,11 +87,10 @@ def in_force_for(day: Day, adapter: Adapter | None) -> InForce:
     calibrator = Calibrator.from_json(json.dumps(stored)) if stored else None
     if calibrator is not None and calibrator.method == "unknown":
         calibrator = None
-    thresholds = memory.thresholds(name)
     states = memory.skill_states().values()
     return InForce(
         adapter=adapter,
         calibrator=calibrator,
-        thresholds={skill: value for skill, value in thresholds.items() if value is not None},
+        thresholds={**memory.thresholds(name), **moved(memory, name)},
         deliberate=frozenset(row.skill for row in states if row.state is SkillState.DELIBERATE),
     )

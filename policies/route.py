@@ -45,6 +45,7 @@ def route(
     why_not: str = "",
     deliberate: bool = False,
     red_listed: bool = False,
+    distrusted: bool = False,
     skilled: bool = True,
 ) -> RouteDecision:
     """Decide who answers one ask.
@@ -53,14 +54,14 @@ def route(
     `chance` is a uniform draw from [0, 1): an answer of System 1 is audited where it is below
     `audit_probability`. `why_not` says, as the end of a sentence, what System 2 cannot serve ("it names
     tools"). `deliberate`: the skill was found not to distil; `red_listed`: the operator keeps it from System
-    1; `skilled`: the question belongs to a known skill.
+    1; `distrusted`: trust was taken from it until a new certificate; `skilled`: the question belongs to a known skill.
 
     The decision's propensity is 1 where System 2 answers, 0 where it cannot serve, else `audit_probability`.
     A caller who names System 2 for what it cannot serve is answered by System 1 and told so in the reason.
     """
     limit = settings.threshold if threshold is None else threshold
     system, by_confidence, reason = _choose(
-        mode, confidence, limit, settings, system2_can, why_not, deliberate, red_listed, skilled
+        mode, confidence, limit, settings, system2_can, why_not, deliberate, red_listed, distrusted, skilled
     )
     propensity = 1.0 if system is System.SYSTEM2 else audit_probability if system2_can else 0.0
     return RouteDecision(
@@ -82,6 +83,7 @@ def _choose(
     why_not: str,
     deliberate: bool,
     red_listed: bool,
+    distrusted: bool,
     skilled: bool,
 ) -> tuple[System, bool, str]:
     """(who, whether the confidence decided, why)."""
@@ -96,6 +98,8 @@ def _choose(
         return System.SYSTEM2, False, "The skill is red-listed: System 1 may not answer it."
     if deliberate:
         return System.SYSTEM2, False, "The skill is deliberate: it did not become automatic."
+    if distrusted:
+        return System.SYSTEM2, False, "System 1 has lost its trust in this skill until a new certificate."
     if not skilled and settings.unskilled != "auto":
         return (
             System(settings.unskilled),
