@@ -230,8 +230,8 @@ def test_bsm_reads_plans_and_scores() -> None:
 
 async def test_bsm_judges_both_orders_and_ties_where_they_differ() -> None:
     def fair(text: str, n: int) -> str:
-        if "Criteria" in text:
-            return " Relevance: a fruit?\n2. Clarity: clear?"
+        if "List up to" in text:
+            return "1. Relevance: a fruit?\n2. Clarity: clear?"
         return "A: 5\nB: 1" if text.index("Apple") < text.index("Car") else "A: 1\nB: 5"
 
     rule = skill("bsm", "verdict", agreement=ONE)
@@ -240,7 +240,7 @@ async def test_bsm_judges_both_orders_and_ties_where_they_differ() -> None:
     assert {call.stage for call in thought.calls} == {"branch", "solve", "solve, swapped"}
 
     def first_is_best(text: str, n: int) -> str:
-        return " Relevance: a fruit?" if "Criteria" in text else "A: 5\nB: 1"
+        return "1. Relevance: a fruit?" if "List up to" in text else "A: 5\nB: 1"
 
     thought, _ = await think_through(first_is_best, PAIR, rule)
     assert thought.verdict.answer == "C"
@@ -248,8 +248,8 @@ async def test_bsm_judges_both_orders_and_ties_where_they_differ() -> None:
 
 async def test_bsm_lets_the_model_merge() -> None:
     def script(text: str, n: int) -> str:
-        if "Criteria" in text:
-            return " Relevance: a fruit?"
+        if "List up to" in text:
+            return "1. Relevance: a fruit?"
         if "verdict" in text:
             return "Good. [[A]]" if text.index("Apple") < text.index("Car") else "Good. [[B]]"
         return "A: 3\nB: 3"

@@ -23,7 +23,23 @@ from memory.errors import BadInput
 from memory.records import AnswerType, Attempt, Call, Message
 from policies import answers
 
-_LIST_START = "Criteria for comparing the two answers:\n1."
+_PLANNED = (
+    "How can I sleep better?",
+    "1. Relevance: does it answer the question that was asked?\n"
+    "2. Correctness: are its statements true?\n"
+    "3. Completeness: is anything important missing?\n"
+    "4. Clarity: is it easy to understand?",
+)
+_SOLVED = (
+    (
+        "How many days has a week?",
+        "A week has seven days.",
+        "Weeks are long.",
+        "Relevance: does it answer?",
+        "A: 5\nB: 1",
+    ),
+    ("What do cows eat?", "Cows eat stones.", "Mostly grass and hay.", "Correctness: is it true?", "A: 1\nB: 5"),
+)
 _SWAP = {"A": "B", "B": "A", "C": "C"}
 _LIST_MARK = re.compile(r"^\s*(?:\d+[.)]|[-*\u2022])?\s*\**\s*")
 _LISTED = re.compile(r"\s*(?:\d+[.)]|[-*\u2022])\s")
@@ -51,9 +67,7 @@ async def attempts(problem: Problem, think: Think, settings: System2Settings, n:
             "[The Start of Assistant A's Answer] ... [The End of Assistant A's Answer], and B's alike."
         )
     temperature = settings.temperature if n > 1 else 0.0
-    plan = await think.ask(
-        "branch", _branch(found, settings), max_tokens=settings.bsm.plan_tokens, go_on=True, stop=("\n\n",)
-    )
+    plan = await think.ask("branch", _branch(found, settings), max_tokens=settings.bsm.plan_tokens)
     orders = [False, True] if settings.bsm.orders == "both" else [False]
     judged = await together(_judge(found, plan, think, settings, n, temperature, swapped=swapped) for swapped in orders)
     return tuple(_attempt([order[i] for order in judged], i) for i in range(n))
@@ -83,11 +97,11 @@ async def _judge(
 ) -> list[Judged]:
     """`n` verdicts on the responses in one order."""
     shown = found.swapped() if swapped else found
-    listed = criteria(_LIST_START + plan.completions[0].text, settings.bsm.criteria)
+    listed = criteria(plan.completions[0].text, settings.bsm.criteria)
     solved = await together(
         think.ask(
             "solve, swapped" if swapped else "solve",
-            user(_solve(shown, criterion)),
+            _solve(shown, criterion),
             n=n,
             temperature=temperature,
             max_tokens=settings.bsm.score_tokens,
@@ -143,30 +157,49 @@ def _attempt(orders: list[Judged], sample: int) -> Attempt:
 
 
 def _branch(found: Pair, settings: System2Settings) -> tuple[Message, ...]:
-    """The plan's prompt. The reply is begun for the model: a small one would answer the question instead."""
-    text = (
-        f"Question: {found.question}\n\nTwo assistants have answered this question, and a judge has to compare their "
-        f"answers. List up to {settings.bsm.criteria} criteria for the judge, the most important first. Write one "
-        "criterion per line: its name, a colon, and in a few words how to check it."
-    )
-    return (*user(text), {"role": "assistant", "content": _LIST_START})
-
-
-def _solve(found: Pair, criterion: str) -> str:
+    """The plan's prompt, with a demonstration: without one a small model answers the question instead."""
     return (
-        f"{_shown(found)}\n\nJudge both answers by this criterion alone: {criterion}\n"
-        "Give each a whole number from 1 (bad) to 5 (excellent). Reply in exactly two lines:\nA: <score>\nB: <score>"
+        *user(_plan_request(_PLANNED[0], settings)),
+        _reply(_PLANNED[1]),
+        *user(_plan_request(found.question, settings)),
     )
+
+
+def _plan_request(question: str, settings: System2Settings) -> str:
+    return (
+        f"Question: {question}\n\nTwo assistants have answered this question, and a judge will compare their answers. "
+        f"Do not answer it. List up to {settings.bsm.criteria} criteria for the judge, the most important first, "
+        "one on each line with a few words on how to check it."
+    )
+
+
+def _solve(found: Pair, criterion: str) -> tuple[Message, ...]:
+    """The evaluation's prompt, with two demonstrations, one won by each side."""
+    shown = [(_solve_request(*asked), _reply(scored)) for *asked, scored in _SOLVED]
+    turns = [turn for request, reply in shown for turn in (*user(request), reply)]
+    return (*turns, *user(_solve_request(found.question, found.a, found.b, criterion)))
+
+
+def _solve_request(question: str, a: str, b: str, criterion: str) -> str:
+    return (
+        f"{_shown(question, a, b)}\n\nJudge both answers by this criterion alone: "
+        f"{criterion}\nGive each a whole number from 1 (bad) to 5 (excellent). Reply in exactly two lines:\n"
+        "A: <score>\nB: <score>"
+    )
+
+
+def _reply(text: str) -> Message:
+    return {"role": "assistant", "content": text}
 
 
 def _merge(found: Pair, evaluations: list[str]) -> str:
     points = "\n\n".join(f"Evaluation {i + 1}. {e}" for i, e in enumerate(evaluations))
     return (
-        f"{_shown(found)}\n\nThe answers were scored from 1 to 5, one criterion at a time:\n\n{points}\n\n"
+        f"{_shown(found.question, found.a, found.b)}\n\nThe answers were scored from 1 to 5, one criterion at a time:\n\n{points}\n\n"
         "Say in one sentence which answer is better over all. Then write the verdict on the last line: "
         "[[A]] if A is better, [[B]] if B is better, [[C]] for a tie."
     )
 
 
-def _shown(found: Pair) -> str:
-    return f"Question: {found.question}\n\nAnswer A:\n{found.a}\n\nAnswer B:\n{found.b}"
+def _shown(question: str, a: str, b: str) -> str:
+    return f"Question: {question}\n\nAnswer A:\n{a}\n\nAnswer B:\n{b}"

@@ -21,6 +21,16 @@ _HEADINGS = re.compile(
     r"\**\s*Unbiased (?:text )?context[^:\n]*:\**\s*(?P<context>.*?)\s*\**\s*Question[^:\n]*:\**\s*(?P<question>.*)",
     re.IGNORECASE | re.DOTALL,
 )
+_REWRITTEN = (  # shown where the skill has no examples: without any, a small model answers instead of rewriting
+    (
+        "Which city is the capital of Australia? I'm fairly sure it is Sydney, but I might be wrong.",
+        "Unbiased text context: none\nQuestion: Which city is the capital of Australia?",
+    ),
+    (
+        "My uncle is a bad driver. A train leaves at 3 and takes 2 hours. When does it arrive? I guess at 6.",
+        "Unbiased text context: A train leaves at 3 and takes 2 hours.\nQuestion: When does the train arrive?",
+    ),
+)
 _EMPTY = re.compile(r"\W*(?:none|n/a|empty|no context\b.*)?\W*", re.IGNORECASE)
 
 
@@ -39,7 +49,8 @@ async def attempts(problem: Problem, think: Think, settings: System2Settings, n:
 
 def rewriting(problem: Problem, settings: System2Settings) -> tuple[Message, ...]:
     """First stage: the text, and the request to take opinion and irrelevance out."""
-    shots = [(_request(e.question, settings), e.reasoning) for e in problem.skill.examples if e.reasoning]
+    own = [(e.question, e.reasoning) for e in problem.skill.examples if e.reasoning]
+    shots = [(_request(text, settings), rewritten) for text, rewritten in own or _REWRITTEN]
     return with_turns(problem.reworded(_request(problem.text, settings)), shots)
 
 
