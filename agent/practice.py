@@ -34,17 +34,17 @@ def read_prompts(path: Path, column: str | None = None) -> list[str]:
     readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
     kind = ".parquet" if path.is_dir() else path.suffix.lower()
     found = readers.get(kind, _lines)(path, column)
-    once = {prompt_key(({"role": "user", "content": text},)): text for text in found if text.strip()}
+    try:
+        once = {prompt_key(({"role": "user", "content": text},)): text for text in found if text.strip()}
+    except (ValueError, csv.Error, OSError) as error:  # not UTF-8, no CSV, no Parquet (pyarrow's are ValueErrors)
+        raise BadInput(f"{path} cannot be read as {kind.lstrip('.') or 'text'}: {error}") from None
     if not once:
         raise BadInput(f"{path} holds no prompts")
     return list(once.values())
 
 
 def _lines(path: Path, _column: str | None) -> Iterator[str]:
-    try:
-        yield from path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not UTF-8 text: {error}") from None
+    yield from path.read_text(encoding="utf-8").splitlines()
 
 
 def _jsonl(path: Path, column: str | None) -> Iterator[str]:
