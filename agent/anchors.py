@@ -12,6 +12,7 @@ from agent.in_turn import in_turn
 from agent.questions import ANCHORS, CANARIES
 
 HOW = Sampling(temperature=0.0, max_tokens=48)  # greedy, so that the same base gives the same anchors
+SHORT = Sampling(temperature=0.0, max_tokens=24)  # a canary says what it must within a sentence
 
 
 async def make_anchors(day: Day, progress: Progress) -> tuple[Anchor, ...]:
@@ -40,8 +41,8 @@ async def canaries(day: Day, name: str) -> tuple[str, ...]:
     async def one(canary: tuple[str, str]) -> str | None:
         prompt, wanted = canary
         messages = ({"role": "user", "content": prompt},)
-        (base,) = await day.engine.chat(day.base, messages, HOW, priority=Priority.NIGHT)
-        (new,) = await day.engine.chat(name, messages, HOW, priority=Priority.NIGHT)
+        (base,) = await day.engine.chat(day.base, messages, SHORT, priority=Priority.NIGHT)
+        (new,) = await day.engine.chat(name, messages, SHORT, priority=Priority.NIGHT)
         kept = wanted.casefold() in new.text.casefold() or wanted.casefold() not in base.text.casefold()
         return None if kept else prompt
 
