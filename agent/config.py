@@ -26,9 +26,11 @@ from memory.errors import BadConfig
 from memory.records import AnswerType
 from memory.settings import Settings
 from policies.audit import AuditSettings
+from policies.automaticity import AutomaticitySettings
 from policies.calibration import CalibrationSettings
 from policies.certify import CertifySettings, Goal
 from policies.curate import CurateSettings
+from policies.drift import DriftSettings
 from policies.limits import LimitSettings
 from policies.promote import PromoteSettings
 from policies.route import RouteSettings
@@ -62,6 +64,8 @@ class Config(Settings):
     calibration: CalibrationSettings = Field(CalibrationSettings(), description="how confidence is calibrated")
     goal: Goal = Field(Goal(), description="what thresholds are certified for")
     certify: CertifySettings = Field(CertifySettings(), description="how thresholds are certified")
+    drift: DriftSettings = Field(DriftSettings(), description="the watch over audits: online step and alarm")
+    automaticity: AutomaticitySettings = Field(AutomaticitySettings(), description="when a skill counts as automatic")
     curate: CurateSettings = Field(CurateSettings(), description="which agreed answers become lessons")
     train: TrainSettings = Field(TrainSettings(), description="how lessons become an adapter")
     promote: PromoteSettings = Field(PromoteSettings(), description="what an adapter must show to go live")

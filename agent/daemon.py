@@ -29,8 +29,10 @@ from agent.learn import Night, NightReport
 from agent.metrics import Metrics
 from agent.recalibrate import in_force_for, keep_calibrated
 from agent.scheduler import Scheduler
+from agent.skills import update_states
 from agent.swap import Swap, swap
 from agent.trust import keep_house
+from agent.vigil import Vigil
 from memory.errors import BadInput, Conflict, Damaged, NotFound
 from memory.records import Adapter, AdapterStatus, Ask, Deliberation
 from memory.store import Memory
@@ -69,6 +71,7 @@ class Daemon:
             not_ready=self.not_ready,
         )
         self.night = Night(self.day, model)
+        self.vigil = Vigil(self.day, config.drift)
         self.scheduler = Scheduler(memory, config.schedule, lambda: self.night.running, self.learn)
         self.started_at = time.time()
         self.mixing: EngineCheck | None = None  # None: not checked yet
@@ -85,7 +88,7 @@ class Daemon:
         found = reconcile(self.memory, self.adapters_dir, self.model.identity)
         if found.changed:
             log.warning("folders and registry were out of step and are not any more: %s", found)
-        self.day.audits.start(self._audit)
+        self.day.audits.start(self._audit, self.vigil.saw)
         if self.supervisor is not None:
             await self.supervisor.start()
         else:
@@ -165,6 +168,8 @@ class Daemon:
         """A night, and then the end of every adapter that learnt from what was forgotten since."""
         report = await self.night.run(reason)
         await retire_learners(self, "at night")
+        live = self.day.pointer.now.adapter
+        await asyncio.to_thread(update_states, self.memory, self.config.automaticity, live.name if live else None)
         return report
 
     async def promote(self, name: str, why: str) -> Swap:
@@ -203,6 +208,7 @@ class Daemon:
         metrics.in_flight.labels("system1").set(self.day.system1_room.occupied)
         metrics.in_flight.labels("system2").set(self.day.system2_room.occupied)
         metrics.engine_up.set(await self.engine.healthy())
+        metrics.trust(self.day.pointer.now.thresholds, self.vigil.wealth)
 
     async def status(self) -> dict[str, Any]:
         """What happens now."""

@@ -24,6 +24,7 @@ from agent.evaluate import Examined, examine, replays, report
 from agent.forget import delete_folder
 from agent.known import known, quarantine_conflicts
 from agent.recalibrate import in_force_for, recalibrate
+from agent.skills import once_live
 from agent.swap import Expectation, Swap, load, swap
 from memory.errors import Conflict, Damaged, SecondNatureError
 from memory.records import Adapter, AdapterStatus, Episode, EvalReport, GateDecision, Grade, Lesson, SkillState
@@ -174,9 +175,7 @@ class Night:
 
     def _judge(self, measured: EvalReport, lessons: Counter[str]) -> GateDecision:
         self.progress("judge", 0, 1, "the gate")
-        matrix = self.day.memory.score_matrix()
-        earlier = {skill: {n: s for n, s in row.items() if n != measured.adapter} for skill, row in matrix.items()}
-        return judge(measured, earlier, self.day.config.promote, lessons=lessons)
+        return judge(measured, once_live(self.day.memory), self.day.config.promote, lessons=lessons)
 
     def _note_states(self, gate: GateDecision, candidate: Adapter) -> None:
         for skill in gate.deliberate_skills:

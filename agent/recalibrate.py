@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from agent.answer import Day
 from agent.in_force import MACHINES, RECALIBRATION, InForce
+from agent.skills import update_states
 from agent.vigil import alarmed_at, moved
 from memory.records import Adapter, Outcome, SkillState
 from memory.store import Memory
@@ -32,6 +33,7 @@ async def recalibrate(day: Day, adapter: str | None) -> Calibrator:
     if calibrator.method in ("platt", "isotonic"):
         # Cross-fitted confidences: a certificate on the very rows of the fit would flatter itself.
         _set_thresholds(day, adapter, rescored(outcomes, calibrator, day.config.calibration))
+    await asyncio.to_thread(update_states, day.memory, day.config.automaticity, adapter)
     return calibrator
 
 

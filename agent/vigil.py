@@ -16,7 +16,7 @@ from typing import Any
 
 from agent.answer import Day
 from agent.in_force import MACHINES, VIGIL, InForce
-from memory.records import Audit, Episode, System
+from memory.records import Audit, Episode, SkillState, System
 from memory.rows import ThresholdChange
 from memory.store import Memory
 from policies.drift import Alarm, DriftSettings, Reversion, revert, step, watch
@@ -103,6 +103,9 @@ class Vigil:
             "audits": rung.alarm.audits, "disagreements": rung.alarm.disagreements, "wealth": rung.alarm.wealth,
         }  # fmt: skip
         memory.record_event(VIGIL, "alarm", back.reason, detail)
+        state = memory.skill_states().get(skill)
+        if back.threshold is None and state is not None and state.state is SkillState.AUTOMATIC:
+            memory.set_skill_state(skill, SkillState.LAPSED, back.reason, episode.adapter)
         self._day.metrics.alarms.labels(skill).inc()
         log.warning("alarm for %s: %s", skill, back.reason, extra={"episode": episode.ask.id, "skill": skill})
 

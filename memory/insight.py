@@ -14,7 +14,7 @@ from memory.base import Base
 
 PAGE = 500  # bodies read at once
 _ANSWERS = """
-SELECT e.seq, e.skill, e.adapter, e.system = 'system1' AS system1, e.tokens, e.seconds, f.score
+SELECT e.seq, e.skill, e.adapter, e.system = 'system1' AS system1, e.tokens, e.seconds, f.score, e.asked_at
 FROM episodes e LEFT JOIN (SELECT episode, avg(score) AS score FROM feedback GROUP BY episode) f ON f.episode = e.seq
 WHERE e.kind = 'ask' AND e.asked_at >= :since AND (:any OR e.adapter IS :adapter) ORDER BY e.seq
 """
@@ -36,7 +36,7 @@ class Insight(Base):
     ) -> dict[str, npt.NDArray[Any]]:
         """Answers to people's questions as arrays of one length, in order of asking, for
         `policies.automaticity.by_version`: skill, adapter (names; None: the base), system1 (bool), agrees (1, 0, -1
-        unknown), propensity (0..1), tokens, seconds, score (feedback 0..1, NaN unknown).
+        unknown), propensity (0..1), tokens, seconds, score (feedback 0..1, NaN unknown), and asked_at (unix seconds).
 
         With `every_adapter` False those of `adapter` alone (None: the base). `since`: unix seconds.
         """
@@ -44,7 +44,7 @@ class Insight(Base):
         with self._read() as con:
             rows = con.execute(_ANSWERS, values).fetchall()
             seen = outcomes.columns(con, ("seq", "agrees", "propensity"), lambda part: True)
-        table = list(zip(*rows, strict=True)) or [()] * 7
+        table = list(zip(*rows, strict=True)) or [()] * 8
         seq = np.array(table[0], dtype=np.int64)
         agrees, propensity = _observed(seq, seen)
         return {
@@ -56,6 +56,7 @@ class Insight(Base):
             "tokens": np.array(table[4], dtype=np.float64),
             "seconds": np.array(table[5], dtype=np.float64),
             "score": np.array([np.nan if x is None else x for x in table[6]], dtype=np.float64),
+            "asked_at": np.array(table[7], dtype=np.float64),
         }
 
     def each_thought(self, since: float = 0.0) -> Iterator[tuple[str, Mapping[str, Any], bool | None]]:
