@@ -305,7 +305,7 @@ def test_the_table_has_a_row_for_each_skill(fake: FakeService, tmp_path: Path, m
     out.print(table(build(tell(fake, tmp_path, monkeypatch))))
     text = out.export_text()
     assert "three_sums" in text
-    assert "0 % → 100 %" in text
+    assert "0 → 100 %" in text
 
 
 def test_labels_do_not_touch() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 
 from agent.config import Config, load
 from bench.demo.page import page
@@ -43,7 +44,7 @@ def main() -> int:
         return 1
     faults = complaints(report)
     for fault in faults:
-        show.console.print(f"[bold red]Not as it should be:[/bold red] {fault}")
+        show.console.print(f"[bold red]Not as it should be:[/bold red] {escape(fault)}", soft_wrap=True)
     return 1 if faults else 0
 
 
@@ -90,6 +91,7 @@ def prepare(state: Path, size: Size, model: str | None) -> Config:
     """The demo's settings for this size, written into the state folder and read as the daemon will read them."""
     tree = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     tree["train"]["epochs"] = size.epochs
+    tree["heldout_share"] = size.heldout_share
     if model:
         tree["model"] = model
     path = state / "service.yaml"

@@ -9,6 +9,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+LOG_WIDTH = 110  # columns of a table in a log
 STEP = 0.25  # without a terminal a bar is a line at each quarter
 
 
@@ -23,6 +24,8 @@ class Show:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = max(self.console.width, LOG_WIDTH)
 
     def chapter(self, title: str, *sentences: str) -> None:
         """A part of the story begins."""

@@ -15,6 +15,7 @@ class Size:
     auto: int  # of them, asked once more in auto mode after the last night
     nights: int = 1  # the day is cut into as many parts, each followed by a night
     epochs: int = 3  # passes over the lessons
+    heldout_share: float = 0.15  # 0..1, of the day's questions: the gate and the calibration live on them
 
 
 SIZES: Mapping[str, Size] = {
@@ -23,9 +24,12 @@ SIZES: Mapping[str, Size] = {
         measured=100,
         auto=40,
     ),
+    # Few lessons: more passes over them, and more of the day held out, or no gain could be told from chance.
     "small": Size(
-        day={"three_sums": 60, "plus_minus": 60, "minutes": 40, "perimeter": 40, "stories": 8, "reviews": 12},
+        day={"three_sums": 30, "plus_minus": 30, "minutes": 60, "perimeter": 60, "stories": 8, "reviews": 12},
         measured=20,
-        auto=10,
+        auto=8,
+        epochs=4,
+        heldout_share=0.25,
     ),
 }

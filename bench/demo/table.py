@@ -10,12 +10,15 @@ from rich.table import Table
 
 def table(report: Mapping[str, Any]) -> Table:
     """Before and after per skill: System 1, System 2, share, tokens, latency."""
-    made = Table(title=f"Before and after the night ({report['adapter']})", title_justify="left")
-    made.add_column("skill")
-    for name in ("held out", "lessons", "lessons right", "System 1", "System 2", "answered by System 1"):
-        made.add_column(name, justify="right")
-    made.add_column("tokens per answer", justify="right")
-    made.add_column("median latency", justify="right")
+    made = Table(
+        title=f"Before → after the night ({report['adapter']})",
+        title_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    made.add_column("skill", no_wrap=True)
+    for name in ("lessons", "right", "System 1", "System 2", "by Sys. 1", "tokens", "wait"):
+        made.add_column(name, justify="right", no_wrap=True)
     for skill, row in report["skills"].items():
         made.add_row(skill, *cells(row))
     return made
@@ -24,15 +27,20 @@ def table(report: Mapping[str, Any]) -> Table:
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """One skill's cells, after its name; the columns of `table`."""
     return (
-        str(row["n_heldout"]),
         str(row["n_lessons"]),
         percent(row["lesson_precision"]),
-        f"{percent(row['s1_before'])} → {percent(row['s1_after'])}",
+        change(percent(row["s1_before"]), percent(row["s1_after"])),
         percent(row["s2"]),
-        f"{percent(row['system1_share_before'])} → {percent(row['system1_share_after'])}",
-        f"{number(row['tokens_before'])} → {number(row['tokens_after'])}",
-        f"{seconds(row['median_s_before'])} → {seconds(row['median_s_after'])}",
+        change(percent(row["system1_share_before"]), percent(row["system1_share_after"])),
+        change(number(row["tokens_before"]), number(row["tokens_after"])),
+        change(seconds(row["median_s_before"]), seconds(row["median_s_after"])),
     )
+
+
+def change(before: str, after: str) -> str:
+    """ "29 %", "59 %" -> "29 → 59 %": a unit that both share is said once."""
+    value, _, unit = before.partition(" ")
+    return f"{value if after.endswith(f' {unit}') else before} → {after}"
 
 
 def percent(share: float | None) -> str:
@@ -47,4 +55,4 @@ def number(value: float | None) -> str:
 
 def seconds(value: float | None) -> str:
     """7.21 -> "7.2 s"."""
-    return "-" if value is None else f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
+    return "-" if value is None else f"{value:.2f} s" if value < 1 else f"{number(value)} s"
