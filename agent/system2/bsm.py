@@ -195,7 +195,8 @@ def _reply(text: str) -> Message:
 def _merge(found: Pair, evaluations: list[str]) -> str:
     points = "\n\n".join(f"Evaluation {i + 1}. {e}" for i, e in enumerate(evaluations))
     return (
-        f"{_shown(found.question, found.a, found.b)}\n\nThe answers were scored from 1 to 5, one criterion at a time:\n\n{points}\n\n"
+        f"{_shown(found.question, found.a, found.b)}\n\nThe answers were scored from 1 to 5, one criterion at a time:"
+        f"\n\n{points}\n\n"
         "Say in one sentence which answer is better over all. Then write the verdict on the last line: "
         "[[A]] if A is better, [[B]] if B is better, [[C]] for a tie."
     )
