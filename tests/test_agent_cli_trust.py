@@ -335,6 +335,13 @@ async def test_each_role_reaches_as_far_as_it_should(http: httpx.AsyncClient, se
         codes = [(await http.post(path, json={})).status_code for path in changes]
         assert (403 not in codes) is may, (role, codes)
         assert ((await http.get("/api/quarantine")).status_code == 200) is (role != "ask")
+        practised = {
+            "model": "secondnature",
+            "messages": [{"role": "user", "content": "What is 3 + 5?"}],
+            "practice": True,
+        }
+        said = await http.post("/v1/chat/completions", json=practised)
+        assert (said.status_code == 200) is may, "practised questions are exempt from the caps on sources"
     assert LOCAL.role == "operate"
 
 

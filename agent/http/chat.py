@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.answer import Day, answer, require_ready, unusual
 from agent.http import shape
-from agent.http.access import Identity, identity
+from agent.http.access import Identity, identity, require
 from agent.http.guard import spent
 from agent.http.passthrough import forwarded, forwarded_stream
 from agent.stream import streamed, streams_live
@@ -64,6 +64,8 @@ async def chat_completions(request: Request) -> Response:
     day: Day = request.app.state.daemon.day
     wanted = parse(await request.body())
     check_model(wanted.model, day)
+    if wanted.practice:  # curation exempts practised questions from the rules about sources
+        require(request, "operate")
     require_ready(day)
     ask, skill = make_ask(wanted, day, identity(request))
     check_ask(ask.messages, wanted.max_completion_tokens or wanted.max_tokens, day.config.limits)
