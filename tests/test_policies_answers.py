@@ -43,6 +43,12 @@ INTENTS = ("card_arrival", "lost_or_stolen_card", "card")
         ("Answer: twelve", "12"),
         ("There are twenty-one of them.", "21"),
         ("x2 = 4", "4"),
+        # as the 0.5B wrote them
+        ("Therefore, the number of pictures Megan still has from her vacation is \\(\\boxed{2}\\).", "2"),
+        ("print(left)\n```\n```output\n12\n```\nAfter deleting 48 files, Amy still has \\(\\boxed{12}\\) files.", "12"),
+        ("we perform the subtraction:\n\n\\[ 14 - 5 = 9 \\]\n\nTherefore, the number of pens Sam has now is 9.", "9"),
+        ("it means Amy deleted more files. The number still on her drive is:\n\\[ \\boxed{0} \\]", "0"),
+        ("\\[ \\text{Total pens} = \\text{Red pens} + \\text{Blue pens} = 14 + 9 = 23 \\]", "23"),
         ("no idea", None),
         ("", None),
         ("1e999999999", None),
@@ -85,6 +91,7 @@ def test_choice(text: str, choices: tuple[str, ...], want: str | None) -> None:
         ("The coin was turned once. So the answer is no.", "no"),
         ("False", "no"),
         ("It does not say yes at first; after two flips: yes.", "yes"),
+        ("No, the coin still heads up.", "no"),
         ("nothing known", None),
         ("maybe", None),
     ],
@@ -128,6 +135,11 @@ def test_verdict(text: str, want: str | None) -> None:
 
 def test_free_text_is_what_stands_behind_final() -> None:
     assert answers.extract("I read all.\nFINAL: It is  blue.", AnswerType.FREE_TEXT) == "It is blue."
+
+
+def test_free_text_behind_final_in_any_case() -> None:
+    text = "Final: The sky is blue due to the sun's blue light."  # as the 0.5B wrote it
+    assert answers.extract(text, AnswerType.FREE_TEXT) == "The sky is blue due to the sun's blue light."
 
 
 def test_find_keeps_the_words_as_written() -> None:

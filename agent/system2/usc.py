@@ -46,7 +46,8 @@ async def compose(problem: Problem, think: Think, settings: System2Settings, att
         'behind the word "FINAL:".'
     )
     call = await think.ask("compose", user(text), max_tokens=settings.max_tokens, parents=_parents(spoken))
-    return answers.extract(call.completions[0].text, problem.answer_type, problem.skill.choices)
+    composed = re.sub(r"^\W*response\s*#?\s*\d+\s*:\s*", "", call.completions[0].text, flags=re.IGNORECASE)
+    return answers.extract(composed, problem.answer_type, problem.skill.choices)
 
 
 def _fitting(attempts: Sequence[Attempt], settings: System2Settings) -> list[Attempt]:
