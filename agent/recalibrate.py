@@ -13,7 +13,7 @@ from agent.skills import update_states
 from agent.vigil import alarmed_at, moved
 from memory.records import Adapter, Outcome, SkillState
 from memory.store import Memory
-from policies.calibration import Calibrator, fit, rescored, usable
+from policies.calibration import Calibrator, fit, rescored
 from policies.certify import Certificate, certify, certify_skills
 
 WHO = RECALIBRATION
@@ -44,8 +44,7 @@ async def keep_calibrated(day: Day) -> None:
         force = day.pointer.now
         name = force.adapter.name if force.adapter else None
         fitted = force.calibrator.n if force.calibrator else 0
-        rows = await asyncio.to_thread(outcomes_of, day.memory, name)
-        found = len(usable(rows, day.config.calibration.max_audits))
+        found = min(await asyncio.to_thread(audits_of, day.memory, name), day.config.calibration.max_audits)
         if found < max(day.config.calibration.min_audits, GROWTH * fitted):
             continue
         await recalibrate(day, name)
@@ -56,6 +55,14 @@ async def keep_calibrated(day: Day) -> None:
 def outcomes_of(memory: Memory, adapter: str | None) -> list[Outcome]:
     """What one System 1 said, and whether System 2 agreed; adapter None: the bare base."""
     return [row for row in memory.outcomes(adapter=adapter) if row.adapter == adapter]
+
+
+def audits_of(memory: Memory, adapter: str | None) -> int:
+    """How many answers of one System 1 `usable` would take, without reading them all as records."""
+    columns = memory.outcome_columns(adapter=adapter, only=("agrees", "propensity", "heldout", "adapter"))
+    seen = (columns["agrees"] >= 0) & (columns["propensity"] > 0)
+    own = columns["adapter"] < 0 if adapter is None else columns["heldout"] > 0
+    return int((seen & own).sum())
 
 
 def _set_thresholds(day: Day, adapter: str | None, rows: Sequence[Outcome]) -> None:

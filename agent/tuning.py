@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from agent.answer import Day
-from agent.recalibrate import WHO, in_force_for
+from agent.in_force import MACHINES
+from agent.recalibrate import in_force_for
 from memory.errors import BadInput, NotFound
+from memory.records import Outcome, Signals
 from memory.rows import ThresholdChange
 from memory.store import Memory
-from policies.calibration import Calibrator
+from policies.calibration import CalibrationSettings, Calibrator, cross_fitted
 from policies.certify import CertifySettings, Goal, certify_log
 from policies.offpolicy import Columns
 from policies.replay import READ as REPLAYED
@@ -28,6 +30,7 @@ from policies.rescoring import rescore
 from policies.thinning import audit_log_columns
 
 GRID = 201  # thresholds of a curve: half a percent apart
+_SIGNALS = tuple(name for name in SCORED if name not in ("n_tokens", "format_ok", "skill"))
 NEEDED = tuple(dict.fromkeys((*REPLAYED, *SCORED, "adapter", "heldout", "seq")))
 
 
@@ -38,6 +41,7 @@ def whatif(
     thresholds: Sequence[float] | None = None,
     goal: Goal | None = None,
     certify: CertifySettings | None = None,
+    calibration: CalibrationSettings | None = None,
 ) -> dict[str, Any]:
     """What each threshold (0..1; an even grid where None) would have done with the log of one System 1.
 
@@ -47,13 +51,13 @@ def whatif(
     JSON. Takes a second or two for a million episodes: call it in a thread.
     """
     goal = goal or Goal()
-    columns, calibration = logged(memory, adapter)
+    columns, method = logged(memory, adapter, calibration or CalibrationSettings())
     log = audit_log_columns(columns, None if skill is None else _code(columns, skill))
     curve = replay(_of_skill(columns, skill), thresholds, goal, ReplaySettings(grid=GRID))
     return {
         "skill": skill,
         "adapter": adapter,
-        "calibration": calibration,
+        "calibration": method,
         "goal": goal.model_dump(),
         "n": curve.n,
         "audits": curve.audits,
@@ -64,9 +68,10 @@ def whatif(
     }
 
 
-def logged(memory: Memory, adapter: str | None) -> tuple[Columns, str]:
+def logged(memory: Memory, adapter: str | None, settings: CalibrationSettings) -> tuple[Columns, str]:
     """One System 1's log as arrays, confidences as today's calibration gives them, and that calibration's method.
 
+    A row that the calibration was fitted on is scored by a fit of other rows: on its own it would look too good.
     Without a calibration the confidences are those logged.
     """
     columns = dict(memory.outcome_columns(adapter=adapter, only=NEEDED))
@@ -78,6 +83,11 @@ def logged(memory: Memory, adapter: str | None) -> tuple[Columns, str]:
     calibrator = Calibrator.from_json(json.dumps(stored)) if stored else Calibrator()
     if calibrator.method != "unknown":
         columns["confidence"] = rescore(columns, calibrator, [str(name) for name in names])
+    if calibrator.method in ("platt", "isotonic"):
+        seen = (columns["agrees"] >= 0) & (columns["propensity"] > 0)
+        fitted = np.flatnonzero(seen & ((columns["heldout"] > 0) | (columns["adapter"] < 0)))[-settings.max_audits :]
+        rows = [_outcome(columns, int(i), names) for i in fitted]
+        columns["confidence"][fitted] = cross_fitted(rows, settings)
     return columns | {"names": names}, calibrator.method
 
 
@@ -88,11 +98,20 @@ def in_force(memory: Memory, skill: str | None, adapter: str | None) -> dict[str
     return None if found is None else asdict(found)
 
 
-def apply_threshold(day: Day, skill: str | None, value: float, who: str, why: str) -> dict[str, Any]:
+def apply_threshold(
+    day: Day,
+    skill: str | None,
+    value: float,
+    who: str,
+    why: str,
+    max_disagreement: float | None = None,
+    certificate: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """From this moment System 1 answers `skill` (None: every skill without its own) at confidence `value` or more.
 
-    It belongs to the adapter in force. Raises BadInput outside 0..1 or without a reason, NotFound for a skill that
-    the settings do not name.
+    It belongs to the adapter in force. `max_disagreement` (0..1; None: the service's goal) is what it is trusted to
+    hold: the watch over audits rings when it is broken. `certificate`: the evidence, where there is one. Raises
+    BadInput outside 0..1 or without a reason, NotFound for a skill that the settings do not name.
     """
     if not 0.0 <= value <= 1.0:
         raise BadInput(f"a threshold is between 0 and 1, not {value:g}", param="value")
@@ -100,7 +119,9 @@ def apply_threshold(day: Day, skill: str | None, value: float, who: str, why: st
         raise BadInput("say why, for the record", param="why")
     _check_skill(day, skill)
     before = day.pointer.now.threshold(skill) if skill else day.pointer.now.thresholds.get(None)
-    change = day.memory.set_threshold(skill, value, who, why.strip(), adapter=_live(day))
+    promised = day.config.goal.max_disagreement if max_disagreement is None else max_disagreement
+    evidence = {**(certificate or {}), "max_disagreement": promised}
+    change = day.memory.set_threshold(skill, value, who, why.strip(), evidence, adapter=_live(day))
     flip(day)
     return asdict(change) | {"before": before}
 
@@ -121,7 +142,7 @@ def undo_threshold(day: Day, who: str, why: str) -> dict[str, Any]:
 
 def newest_by_hand(memory: Memory) -> ThresholdChange | None:
     """The newest threshold in force that a person set: what an undo would take back."""
-    return next((c for c in memory.threshold_history() if c.undone_at is None and c.who != WHO), None)
+    return next((c for c in memory.threshold_history() if c.undone_at is None and c.who not in MACHINES), None)
 
 
 def flip(day: Day) -> None:
@@ -150,3 +171,24 @@ def _code(columns: Columns, skill: str) -> int:
 def _of_skill(columns: Columns, skill: str | None) -> Columns:
     wanted = columns["skill"] == _code(columns, skill) if skill is not None else slice(None)
     return {name: columns[name][wanted] for name in REPLAYED}
+
+
+def _outcome(columns: Columns, i: int, names: Sequence[str]) -> Outcome:
+    """One audited row as a record, as far as calibration reads it."""
+    signals = {name: None if np.isnan(columns[name][i]) else float(columns[name][i]) for name in _SIGNALS}
+    return Outcome(
+        episode_id=str(columns["seq"][i]),
+        skill=str(names[columns["skill"][i]]),
+        adapter=None,
+        signals=Signals(**signals, n_tokens=int(columns["n_tokens"][i]), format_ok=bool(columns["format_ok"][i])),
+        confidence=None,
+        threshold=None,
+        propensity=float(columns["propensity"][i]),
+        agrees=bool(columns["agrees"][i]),
+        heldout=True,
+        s1_tokens=0,
+        s2_tokens=None,
+        s1_seconds=0.0,
+        s2_seconds=None,
+        asked_at=0.0,
+    )

@@ -169,7 +169,7 @@ def fit(outcomes: Sequence[Outcome], settings: CalibrationSettings, adapter: str
 def cross_fitted_report(outcomes: Sequence[Outcome], settings: CalibrationSettings) -> CalibrationReport:
     """How `fit` does on rows it did not see: each fold is predicted by a calibrator fitted on the others."""
     rows = usable(outcomes, settings.max_audits)
-    return _measure(rows, lambda kept: _cross_predict(kept, settings))
+    return _measure(rows, lambda kept: cross_fitted(kept, settings))
 
 
 def rescored(outcomes: Sequence[Outcome], calibrator: Calibrator, settings: CalibrationSettings) -> list[Outcome]:
@@ -181,7 +181,7 @@ def rescored(outcomes: Sequence[Outcome], calibrator: Calibrator, settings: Cali
     held: dict[str, float] = {}
     if calibrator.method in ("platt", "isotonic"):
         rows = usable(outcomes, settings.max_audits)
-        held = dict(zip((row.episode_id for row in rows), _cross_predict(rows, settings).tolist(), strict=True))
+        held = dict(zip((row.episode_id for row in rows), cross_fitted(rows, settings).tolist(), strict=True))
     return [_rescored(row, held.get(row.episode_id), calibrator) for row in outcomes]
 
 
@@ -226,8 +226,8 @@ def _fit(rows: Sequence[Outcome], settings: CalibrationSettings, adapter: str | 
     return replace(fitted, skills=bends(probabilities, y, weights, skills, settings.shrinkage))
 
 
-def _cross_predict(rows: Sequence[Outcome], settings: CalibrationSettings) -> Floats:
-    """Held-out confidence per row, shape (n,)."""
+def cross_fitted(rows: Sequence[Outcome], settings: CalibrationSettings) -> Floats:
+    """Confidence per row by a fit that did not see it, shape (n,); NaN where unknown. `rows` are `usable` ones."""
     fold = np.array([fold_of(row.episode_id, settings.folds) for row in rows], dtype=np.intp)
     predicted = np.full(len(rows), math.nan)
     for part in range(settings.folds):

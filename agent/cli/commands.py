@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import adapters, ask, backup, episodes, forget, keys, learn, practice, quarantine, serve, status
+from agent.cli import (
+    adapters,
+    ask,
+    backup,
+    calibration,
+    episodes,
+    forget,
+    keys,
+    learn,
+    practice,
+    quarantine,
+    serve,
+    skills,
+    status,
+    tune,
+)
 
 app = typer.Typer(
     name="secondnature",
@@ -20,6 +35,9 @@ app.command("practice")(practice.practice)
 app.command("learn")(learn.learn)
 app.command("status")(status.status)
 app.command("doctor")(status.doctor)
+app.command("tune")(tune.tune)
+app.command("calibration")(calibration.calibration)
+app.add_typer(skills.app, name="skills")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(episodes.app, name="episodes")
 app.command("held")(forget.held)

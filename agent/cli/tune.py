@@ -1,0 +1,183 @@
+"""`tune`: what other thresholds would have done, which one is certified for a goal, and putting it in force."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from agent.cli.options import ApiKey, AsJson, ConfigFile, StateDir, Url
+
+ROWS = 21  # thresholds of the printed table: five percent apart
+
+
+def tune(
+    skill: Annotated[str | None, typer.Option(help="this skill alone; else every skill without its own")] = None,
+    adapter: Annotated[str | None, typer.Option(help="an adapter's name, or base; else the one that answers")] = None,
+    max_disagreement: Annotated[float | None, typer.Option(help="share that System 2 may contradict, 0..1")] = None,
+    confidence: Annotated[float | None, typer.Option(help="how sure to be of it, 0..1")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="tokens over those of always System 2, instead")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="put it in force in the running service")] = False,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="with --apply: this one instead")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="take the newest applied threshold back")] = False,
+    why: Annotated[str, typer.Option(help="why, for the record; --apply needs it")] = "",
+    json: AsJson = False,
+    config: ConfigFile = None,
+    state_dir: StateDir = None,
+    url: Url = None,
+    key: ApiKey = None,
+) -> None:  # fmt: skip
+    """Replay every threshold from the log, recommend one for a goal, apply it live, or take it back.
+
+    Example: secondnature tune --skill sums --max-disagreement 0.05 --confidence 0.9 --apply --why "weekly review"
+    """
+    from agent.cli.service import configured, find, memory_of
+
+    if undo:
+        body = {"why": why or "undone at the command line"}
+        return _undone(find(config, state_dir, url, key).call("POST", "/api/threshold/undo", body), json)
+    goal = {"max_disagreement": max_disagreement, "confidence": confidence, "max_cost": max_cost}
+    settings = configured(config, state_dir)
+    with memory_of(config, state_dir) as memory:
+        found = replayed(memory, settings, skill, adapter, {k: v for k, v in goal.items() if v is not None})
+    change = None
+    if apply:
+        body = request(found, skill, adapter, threshold, why)
+        change = find(config, state_dir, url, key).call("POST", "/api/threshold", body)
+    _print(found, change, json)
+
+
+def replayed(memory: Any, settings: Any, skill: str | None, adapter: str | None, goal: dict[str, float]) -> Any:
+    """`agent.tuning.whatif` for the System 1 named, or the one that answers. Raises NotFound, BadInput."""
+    from pydantic import ValidationError
+
+    from agent.tuning import whatif
+    from memory.errors import BadInput
+    from policies.certify import Goal
+
+    try:
+        wanted = Goal(**(settings.goal.model_dump() | goal))
+    except ValidationError as error:
+        raise BadInput(f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from None
+    live = memory.live()
+    name = (live.name if live else None) if adapter is None else None if adapter == "base" else adapter
+    if name is not None:
+        memory.adapter(name)
+    found = whatif(memory, skill, name, None, wanted, settings.certify, settings.calibration)
+    return found | {"live": name == (live.name if live else None)}
+
+
+def recommended(found: dict[str, Any]) -> float | None:
+    """0..1: the certified threshold, or the one that the log estimates to be best where the goal is a cost."""
+    by_cost = found["goal"]["max_cost"] is not None
+    chosen = found["recommendation"] if by_cost else found["certificate"]
+    return None if chosen is None or chosen["threshold"] is None else float(chosen["threshold"])
+
+
+def request(
+    found: dict[str, Any], skill: str | None, adapter: str | None, threshold: float | None, why: str
+) -> dict[str, Any]:
+    """What is asked of the service. Raises BadInput, Conflict where there is nothing to apply."""
+    from memory.errors import BadInput, Conflict
+
+    if not why.strip():
+        raise BadInput('say why, for the record: --why "..."')
+    if not found["live"]:
+        raise Conflict(f"{adapter} does not answer now; thresholds are applied to the adapter in force")
+    value = recommended(found) if threshold is None else threshold
+    if value is None:
+        raise Conflict(f"nothing to apply: {_verdict(found)} Name one with --threshold to go without a certificate")
+    certified = threshold is None and found["goal"]["max_cost"] is None
+    return {
+        "skill": skill, "value": value, "why": why, "max_disagreement": _promised(found, value),
+        "certificate": {**found["certificate"], "steps": []} if certified else None,
+    }  # fmt: skip
+
+
+def _promised(found: dict[str, Any], value: float) -> float:
+    """The disagreement that the watch over audits will hold the threshold to: the goal; for a cost, what the log
+    says it may be, if that is more."""
+    goal = float(found["goal"]["max_disagreement"])
+    if found["goal"]["max_cost"] is None:
+        return goal
+    nearest = min(found["points"], key=lambda point: abs(point["threshold"] - value))
+    return min(0.99, max(goal, float(nearest["upper"])))
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    by_cost = found["goal"]["max_cost"] is not None
+    chosen = found["recommendation"] if by_cost else found["certificate"]
+    return str(chosen["why"])
+
+
+def _print(found: dict[str, Any], change: dict[str, Any] | None, json: bool) -> None:
+    from agent.cli import out
+
+    if json:
+        return out.as_json(found | {"applied": change})
+    who = f"{found['adapter'] or 'the base'}, {found['skill'] or 'all skills'}"
+    step = max(1, (len(found["points"]) - 1) // (ROWS - 1))
+    out.table(f"What each threshold would have done: {who}, {found['n']} answers, {found['audits']} audited", (
+        "threshold", "System 2 answers", "disagreement", "95 % interval", "audits worth", "tokens", "seconds", "cost",
+        "the log",
+    ), [_point(point) for point in found["points"][::step]])  # fmt: skip
+    _plot(found)
+    say = out.console.print
+    say(f"Calibration: {found['calibration']}. In force: {_in_force(found)}", markup=False)
+    say(f"Certificate: {found['certificate']['why']}", markup=False)
+    if found["recommendation"] is not None:
+        say(f"Estimate: {found['recommendation']['why']}", markup=False)
+    if change is not None:
+        before = "none" if change["before"] is None else f"{change['before']:.3f}"
+        say(f"{change['value']:.3f} is in force now (before: {before}); `secondnature tune --undo` takes it back",
+            markup=False)  # fmt: skip
+
+
+def _point(point: dict[str, Any]) -> tuple[Any, ...]:
+    from agent.cli import out
+
+    unsure = point["out_of_support"] is not None or point["disagreement"] is None
+    interval = f"{out.percent(point['low'])} to {out.percent(point['high'])}"
+    numbers = [None if point[name] is None else f"{point[name]:.{digits}f}"
+               for name, digits in (("tokens", 1), ("seconds", 2), ("cost", 2))]  # fmt: skip
+    said = "out of support: " + point["out_of_support"] if point["out_of_support"] else "accepts nothing"
+    return (
+        f"{point['threshold']:.2f}", out.percent(point["escalated"]),
+        "-" if unsure else out.percent(point["disagreement"]), "-" if unsure else interval,
+        f"{point['effective']:.0f}", *numbers, said if unsure else "",
+    )  # fmt: skip
+
+
+def _plot(found: dict[str, Any]) -> None:
+    from agent import plots
+    from agent.cli import out
+
+    points = found["points"]
+    series = {
+        "System 2 answers": [(p["threshold"], p["escalated"]) for p in points],
+        "disagreement": [(p["threshold"], None if p["out_of_support"] else p["disagreement"]) for p in points],
+    }
+    now, best = found["in_force"], recommended(found)
+    marks = {"now": now["value"]} if now is not None and now["value"] is not None else {}
+    marks |= {"recommended": best} if best is not None else {}
+    for line in plots.curves(series, marks):
+        out.console.print(line, markup=False, highlight=False)
+
+
+def _in_force(found: dict[str, Any]) -> str:
+    from agent.cli import out
+
+    now = found["in_force"]
+    if now is None:
+        return "no threshold was set."
+    value = "System 2 alone" if now["value"] is None else f"{now['value']:.3f}"
+    return f"{value}, by {now['who']} on {out.when(now['when'])}: {now['why']}"
+
+
+def _undone(told: dict[str, Any], json: bool) -> None:
+    from agent.cli import out
+
+    if json:
+        return out.as_json(told)
+    now = "none is set" if told["now"] is None else f"{told['now']:.3f} is in force again"
+    out.console.print(f"{told['value']:.3f} for {told['skill'] or 'all skills'} was taken back; {now}", markup=False)
