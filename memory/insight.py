@@ -26,6 +26,11 @@ _AUDITS = """
 SELECT a.rowid AS at, e.skill, a.body FROM audits a JOIN episodes e ON e.seq = a.episode
 WHERE a.audited_at >= :since AND a.rowid > :after ORDER BY a.rowid LIMIT :page
 """
+_TRAFFIC = """
+SELECT min(CAST((asked_at - :since) / :step AS INTEGER), :last) AS bin, count(*) AS n,
+       sum(system = 'system1') AS system1, sum(tokens) AS tokens, sum(seconds) AS seconds
+FROM episodes WHERE kind = 'ask' AND asked_at >= :since AND asked_at <= :until GROUP BY bin ORDER BY bin
+"""
 
 
 class Insight(Base):
@@ -69,6 +74,13 @@ class Insight(Base):
         for skill, body in self._pages(_AUDITS, since):
             thought = body["deliberation"]
             yield skill, thought, None if thought["verdict"]["answer"] is None else bool(body["agrees"])
+
+    def traffic(self, since: float, until: float, bins: int) -> list[dict[str, Any]]:
+        """Answers to people between two times (unix seconds), in `bins` equal spans; spans without any are left out:
+        bin (0 to bins - 1), n answers, system1 of them, tokens generated and seconds, summed."""
+        values = {"since": since, "until": until, "step": (until - since) / bins, "last": bins - 1}
+        with self._read() as con:
+            return [dict(row) for row in con.execute(_TRAFFIC, values)]
 
     def lesson_counts(self) -> dict[tuple[str, str], int]:
         """(skill, adapter) -> lessons that the adapter learnt of the skill."""

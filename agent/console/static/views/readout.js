@@ -1,0 +1,45 @@
+// What the threshold under the slider would have done, beside the one in force.
+
+import { h } from "../dom.js";
+import { count, fixed, percent, points, seconds } from "../format.js";
+
+export function readout(state) {
+  const there = nearest(state.found.points, state.at);
+  const before = state.found.in_force ? nearest(state.found.points, state.found.in_force.value) : null;
+  const rows = [
+    ["System 1 answers", (p) => percent(1 - p.escalated, 1), (p) => 1 - p.escalated, points],
+    ["System 2 contradicts", (p) => percent(p.disagreement, 1), (p) => p.disagreement, points, true],
+    ["95 % interval", (p) => (p.disagreement === null ? "–" : `${(100 * p.low).toFixed(1)} to ${percent(p.high, 1)}`)],
+    ["Tokens per answer", (p) => fixed(p.tokens, 1), (p) => p.tokens, signed, true],
+    ["Cost, of always System 2", (p) => percent(p.cost), (p) => p.cost, points, true],
+    ["Time per answer", (p) => seconds(p.seconds), (p) => p.seconds, signed, true],
+    ["Audits there", (p) => `${count(p.audits)}, worth ${count(p.effective)}`],
+  ];
+  const head = h("tr", {}, h("th", {}, ""), h("th", { class: "n", scope: "col" }, `At ${fixed(state.at, 3)}`),
+    h("th", { class: "n", scope: "col" }, before ? `In force ${fixed(state.found.in_force.value, 3)}` : "In force"), h("th", { class: "n", scope: "col" }, "Change"));
+  const body = rows.map(([name, text, number, say, lower]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "n" }, text(there)),
+    h("td", { class: "n" }, before ? text(before) : "–"), h("td", { class: "n" }, change(there, before, number, say, lower))));
+  return h("div", {}, h("table", { "aria-live": "off" }, h("thead", {}, head), h("tbody", {}, body)), sentence(there, state));
+}
+
+function change(there, before, number, say, lower = false) {
+  if (!before || !number || number(there) === null || number(before) === null) return "";
+  const by = number(there) - number(before);
+  const kind = Math.abs(by) < 1e-9 ? "" : by < 0 === lower ? "good-ink" : "bad-ink";
+  return h("span", { class: kind }, say(by));
+}
+
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
+
+function sentence(there, state) {
+  if (there.out_of_support) return h("p", { class: "note", role: "note" }, `Out of support: ${there.out_of_support}`);
+  const { goal } = state.found;
+  if (there.disagreement === null) return h("p", { class: "note" }, "Nothing would be answered directly.");
+  const within = there.upper <= goal.max_disagreement;
+  return h("p", { class: `note ${within ? "good-ink" : "bad-ink"}` },
+    `At confidence ${percent(goal.confidence)} the disagreement is at most ${percent(there.upper, 1)}: ${within ? "within" : "above"} the goal of ${percent(goal.max_disagreement, 1)}.`);
+}
+
+export function nearest(all, value) {
+  return all.reduce((best, one) => (Math.abs(one.threshold - value) < Math.abs(best.threshold - value) ? one : best), all[0]);
+}

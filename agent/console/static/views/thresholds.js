@@ -1,0 +1,122 @@
+// Where System 1 is trusted: what any threshold would have done with the log, put one in force, take it back.
+
+import { get, post } from "../api.js";
+import { ask, askWhy, say } from "../dialog.js";
+import { badge, h, options, panel, table } from "../dom.js";
+import { fixed, percent, short, when } from "../format.js";
+import { curves } from "./curves.js";
+import { readout } from "./readout.js";
+
+export const title = "Thresholds";
+
+export function open(root, { guarded }) {
+  const state = { set: null, found: null, at: 0.9 };
+  const skill = h("select", { "aria-label": "Skill", onchange: () => guarded(replay) });
+  const adapter = h("select", { "aria-label": "Adapter", onchange: () => guarded(replay) });
+  const most = h("input", { type: "number", min: 0.5, max: 50, step: 0.5, value: "5", "aria-label": "Largest disagreement, percent", onchange: () => guarded(replay) });
+  const sure = h("input", { type: "number", min: 51, max: 99.9, step: 1, value: "90", "aria-label": "Confidence, percent", onchange: () => guarded(replay) });
+  const slider = h("input", { type: "range", id: "threshold", min: 0, max: 1, step: 0.005, "aria-label": "Threshold", oninput: () => move(Number(slider.value)) });
+  const exact = h("input", { type: "number", id: "exact", min: 0, max: 1, step: 0.005, "aria-label": "Threshold, exactly", onchange: () => move(Number(exact.value)) });
+  const apply = h("button", { type: "button", class: "main", id: "apply", onclick: () => guarded(put) }, "Apply…");
+  const undo = h("button", { type: "button", id: "undo", onclick: () => guarded(takeBack) }, "Undo…");
+  const told = h("div", { id: "readout" });
+  const advice = h("div", { class: "stack" });
+  const history = h("div", { class: "scroll" });
+  const charts = curves(state, (value) => move(value));
+
+  root.append(
+    h("section", { class: "panel fields" }, h("label", {}, "Skill", skill), h("label", {}, "Log of", adapter),
+      h("label", {}, "Disagreement at most", most, "%"), h("label", {}, "with confidence", sure, "%")),
+    h("div", { class: "columns stretch" },
+      panel("What each threshold would have done", { class: "w8", note: "replayed from the log, weighted by each answer's chance of an audit" },
+        charts.element, h("div", { class: "fields" }, h("label", { class: "grow" }, "Threshold", slider), exact)),
+      h("div", { class: "w4 stack" }, panel("At this threshold", {}, told, h("div", { class: "fields" }, apply, undo)), panel("Advice", {}, advice))),
+    panel("History", { note: "every change, with who, when and why" }, history));
+
+  async function load() {
+    state.set = await get("/api/thresholds");
+    const { adapters } = await get("/api/automaticity");
+    const live = state.set.adapter ?? "base";
+    skill.replaceChildren(...options([["", "all skills"], ...state.set.skills.map((name) => [name, name])], skill.value));
+    const names = adapters.map((one) => one.name ?? "base").reverse();
+    adapter.replaceChildren(...options(names.map((name) => [name, name === live ? `${name} (live)` : name]), adapter.value || live));
+    settle();
+  }
+
+  async function replay() {
+    const goal = { max_disagreement: Number(most.value) / 100, confidence: Number(sure.value) / 100 };
+    state.found = await get("/api/whatif", { skill: skill.value, adapter: adapter.value, ...goal });
+    charts.draw();
+    advise();
+    move(state.found.in_force?.value ?? state.found.recommendation?.threshold ?? 0.9);
+  }
+
+  /** The slider's place: charts, readout and buttons follow. */
+  function move(value) {
+    if (!(value >= 0 && value <= 1) || !state.found) return;
+    state.at = value;
+    slider.value = exact.value = String(value);
+    slider.setAttribute("aria-valuetext", `${fixed(value, 3)}`);
+    charts.mark();
+    told.replaceChildren(readout(state));
+    settle();
+  }
+
+  function settle() {
+    const isLive = state.found?.live ?? false;
+    apply.disabled = !isLive;
+    apply.title = isLive ? "" : "thresholds belong to an adapter version; this one is not live";
+    undo.disabled = !state.set?.undo;
+    undo.title = state.set?.undo ? `takes back ${named(state.set.undo)}` : "nobody set a threshold by hand";
+    if (state.set) history.replaceChildren(changes(state.set.history));
+  }
+
+  function advise() {
+    const { recommendation: found, certificate } = state.found;
+    const use = (value) => (value === null || value === undefined ? null
+      : h("button", { type: "button", onclick: () => move(value) }, `Look at ${fixed(value, 3)}`));
+    advice.replaceChildren(
+      h("div", {}, h("h3", {}, "Estimated"), h("p", {}, found?.why ?? ""), use(found?.threshold)),
+      h("div", {}, h("h3", {}, ["Certified ", certificate.threshold === null ? badge("no", "bad") : badge("yes", "good")]),
+        h("p", {}, certificate.why), use(certificate.threshold)));
+  }
+
+  async function put() {
+    const value = state.at;
+    const what = skill.value || "every skill without a threshold of its own";
+    const before = state.found.in_force;
+    const why = await askWhy({ title: `Trust System 1 from ${fixed(value, 3)}?`, yes: "Apply",
+      text: `For ${what}, under ${state.set.adapter ?? "the base"}, instead of ${before ? fixed(before.value, 3) : "none"}. It takes effect with the next request and can be undone.` });
+    if (why === null) return;
+    await post("/api/threshold", { skill: skill.value || null, value, why });
+    say(`System 1 now answers ${skill.value || "all skills"} from ${fixed(value, 3)}.`);
+    await refresh();
+  }
+
+  async function takeBack() {
+    const last = state.set.undo;
+    const yes = await ask({ title: `Take back ${named(last)}?`, yes: "Undo",
+      text: `Set by ${last.who} at ${when(last.when)}: “${last.why}”. What it replaced is in force again, at once.` });
+    if (!yes) return;
+    const done = await post("/api/threshold/undo", { why: "undone in the console" });
+    say(`Taken back; ${done.skill ?? "all skills"}: ${done.now === null ? "no threshold" : fixed(done.now, 3)}.`);
+    await refresh();
+  }
+
+  async function refresh() {
+    await load();
+    await replay();
+  }
+
+  guarded(refresh);
+  return { stop() { charts.stop(); } };
+}
+
+const named = (change) => `${change.skill ?? "all skills"} at ${fixed(change.value, 3)}`;
+
+function changes(rows) {
+  return table([["When", (c) => when(c.when)], ["Skill", (c) => c.skill ?? "all"], ["Adapter", (c) => short(c.adapter)],
+    ["From", (c) => fixed(c.value, 3), "n"], ["Who", (c) => c.who], ["Why", (c) => c.why],
+    ["", (c) => (c.undone_at ? badge(`undone ${when(c.undone_at)}`) : c.certificate?.threshold ? badge("certified", "good") : "")]],
+  rows, { empty: "No threshold was ever set.", label: "History of thresholds" });
+}
