@@ -15,7 +15,7 @@ Not covered: mixture-of-experts layers, which vLLM's CPU backend does not serve 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -66,15 +66,20 @@ class Fused(tuple[Tensor, ...]):
     """A layer's matrices, one per slice, as vLLM knows them: views into `whole` [slots, out, in]."""
 
     whole: Tensor
+    turned: tuple[Tensor, ...]  # each slot's matrix as [in, out]: a view, made once and not in every step
+
+
+def _fused(views: Iterable[Tensor], whole: Tensor) -> Fused:
+    made = Fused(views)
+    made.whole, made.turned = whole, tuple(matrix.t() for matrix in whole)
+    return made
 
 
 def fuse_a(stacked: Sequence[Tensor]) -> Fused:
     """A matrices, each [slots, 1, rank, in], under each other: whole [slots, slices * rank, in]."""
     whole = torch.cat([matrix[:, 0] for matrix in stacked], dim=1)
     rank = stacked[0].shape[2]
-    views = Fused(whole[:, None, i * rank : (i + 1) * rank] for i in range(len(stacked)))
-    views.whole = whole
-    return views
+    return _fused((whole[:, None, i * rank : (i + 1) * rank] for i in range(len(stacked))), whole)
 
 
 def fuse_b(stacked: Sequence[Tensor]) -> Fused:
@@ -83,28 +88,28 @@ def fuse_b(stacked: Sequence[Tensor]) -> Fused:
     sizes = [matrix.shape[2] for matrix in stacked]
     whole = stacked[0].new_zeros(slots, sum(sizes), len(stacked) * rank)
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    views = Fused(
+    views = [
         whole[:, None, start : start + size, i * rank : (i + 1) * rank]
         for i, (start, size) in enumerate(zip(starts, sizes, strict=True))
-    )
+    ]
     for view, matrix in zip(views, stacked, strict=True):
         view.copy_(matrix)
-    views.whole = whole
-    return views
+    return _fused(views, whole)
 
 
-def add_fused(y: Tensor, x: Tensor, a: Tensor, b: Tensor, scale: float, present: Sequence[Group]) -> None:
+def add_fused(y: Tensor, x: Tensor, a: Fused, b: Fused, scale: float, present: Sequence[Group]) -> None:
     """y[rows] += x[rows] A^T B^T * scale for each adapter present.
 
-    y [rows, out], x [rows, in], a [slots, slices * rank, in], b [slots, out, slices * rank].
+    y [rows, out], x [rows, in], a: whole [slots, slices * rank, in], b: whole [slots, out, slices * rank].
     """
     for slot, rows in present:
         if isinstance(rows, slice):
-            shrunk = linear(x[rows], a[slot])
-            y[rows].addmm_(shrunk, b[slot].t(), alpha=scale)
+            all_rows = rows.stop - rows.start == y.shape[0]
+            target, taken = (y, x) if all_rows else (y[rows], x[rows])
+            target.addmm_(torch.mm(taken, a.turned[slot]), b.turned[slot], alpha=scale)
         else:
-            shrunk = linear(x.index_select(0, rows), a[slot])
-            y.index_add_(0, rows, linear(shrunk, b[slot]), alpha=scale)
+            shrunk = torch.mm(x.index_select(0, rows), a.turned[slot])
+            y.index_add_(0, rows, torch.mm(shrunk, b.turned[slot]), alpha=scale)
 
 
 def _replace_wrapper(wrapper: Any) -> None:
@@ -127,8 +132,9 @@ def _replace_wrapper(wrapper: Any) -> None:
         if not self.secondnature_groups:
             return
         if kwargs.get("buffer") is None and isinstance(lora_a, Fused) and lora_b.whole.shape[1] == y.shape[-1]:
-            y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
-            add_fused(y, x, lora_a.whole, lora_b.whole, scale, self.secondnature_groups)
+            if y.ndim > 2:
+                y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
+            add_fused(y, x, lora_a, lora_b, scale, self.secondnature_groups)
         else:
             add_linear(self, y, x, lora_a, lora_b, scale, slices, **kwargs)
 

@@ -1,0 +1,143 @@
+"""The grouped adapter operators against the plainest possible reference: one row at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from agent.engine import grouped_lora as ops
+
+SLOTS, RANK, WIDE, OUT = 3, 4, 12, 10
+
+
+def reference(x: Tensor, weights: Tensor, indices: Tensor, scale: float = 1.0) -> Tensor:
+    """Each row times its own adapter's matrix; zero where the index is -1."""
+    rows = [
+        weights[i].reshape(weights.shape[-2:]) @ x[n] * scale if i >= 0 else torch.zeros(weights.shape[-2])
+        for n, i in enumerate(indices.tolist())
+    ]
+    return torch.stack(rows)
+
+
+def made(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+some_rows = st.lists(st.integers(-1, SLOTS - 1), min_size=1, max_size=17).map(torch.tensor)
+
+
+@given(some_rows)
+def test_groups_hold_each_adapter_row_once_and_no_other(indices: Tensor) -> None:
+    rows_of = {slot: torch.arange(len(indices))[rows].tolist() for slot, rows in ops.groups(indices)}
+    assert rows_of == {
+        slot: [n for n, i in enumerate(indices.tolist()) if i == slot] for slot in sorted(set(indices.tolist()) - {-1})
+    }
+
+
+def test_rows_that_lie_together_are_a_range() -> None:
+    assert ops.groups(torch.tensor([-1, 1, 1, -1])) == [(1, slice(1, 3))]
+
+
+@given(some_rows, st.booleans())
+@settings(deadline=None)
+def test_shrink_equals_the_reference_and_is_zero_without_an_adapter(indices: Tensor, four: bool) -> None:
+    x, a = made(len(indices), WIDE), made(SLOTS, RANK, WIDE)
+    output = torch.full((len(indices), RANK + 2), 7.0)
+    ops.bgmv_shrink(x, a.unsqueeze(1) if four else a, output, indices, 0.5)
+    torch.testing.assert_close(output[:, :RANK], reference(x, a, indices, 0.5))
+    assert (output[:, RANK:] == 7).all()
+
+
+@given(some_rows, st.booleans(), st.sampled_from([OUT, OUT + 3, OUT - 3]))
+@settings(deadline=None)
+def test_expand_equals_the_reference_and_leaves_base_rows_alone(indices: Tensor, add: bool, width: int) -> None:
+    x, b = made(len(indices), RANK), made(SLOTS, 1, OUT, RANK)
+    before = made(len(indices), width)
+    output, common = before.clone(), min(OUT, width)
+    ops.bgmv_expand(x, b, output, indices, add)
+    expected = reference(x, b, indices)[:, :common] + (before[:, :common] if add else 0)
+    base = indices == -1
+    torch.testing.assert_close(output[~base, :common], expected[~base])
+    assert torch.equal(output[base], before[base])
+    assert torch.equal(output[:, common:], before[:, common:])
+
+
+@given(some_rows, st.booleans())
+@settings(deadline=None)
+def test_expand_slice_writes_its_columns_alone(indices: Tensor, add: bool) -> None:
+    x, b = made(len(indices), RANK), made(SLOTS, 1, OUT, RANK)
+    before = made(len(indices), OUT + 9)
+    output = before.clone()
+    ops.bgmv_expand_slice(x, b, output, indices, 5, OUT, add)
+    expected = reference(x, b, indices) + (before[:, 5 : 5 + OUT] if add else 0)
+    base = indices == -1
+    torch.testing.assert_close(output[~base, 5 : 5 + OUT], expected[~base])
+    assert torch.equal(output[base], before[base])
+    assert torch.equal(output[:, :5], before[:, :5])
+    assert torch.equal(output[:, 5 + OUT :], before[:, 5 + OUT :])
+
+
+@pytest.mark.parametrize("runs", [[(0, 3), (-1, 2), (2, 1)], [(-1, 4)], [(1, 5)], [(1, 1), (0, 2), (1, 3)]])
+def test_operators_for_runs_equal_those_for_rows(runs: list[tuple[int, int]]) -> None:
+    slots, lengths = torch.tensor([r[0] for r in runs]), torch.tensor([r[1] for r in runs])
+    rows = torch.repeat_interleave(slots, lengths)
+    total = len(rows)
+    meta = (torch.zeros(len(runs)), lengths, slots, len(runs), int(lengths.max()), total)
+    a, b, x, y = (
+        made(SLOTS, 1, RANK, WIDE),
+        made(SLOTS, 1, OUT, RANK),
+        made(total, WIDE),
+        made(total, OUT + 2),
+    )
+    by_run, by_row = torch.zeros(total, RANK), torch.zeros(total, RANK)
+    ops.sgmv_shrink(x, a, by_run, *meta, 2.0)
+    ops.bgmv_shrink(x, a, by_row, rows, 2.0)
+    assert torch.equal(by_run, by_row)
+    one, two, three, four = y.clone(), y.clone(), y.clone(), y.clone()
+    ops.sgmv_expand(by_run, b, one, *meta, True)
+    ops.bgmv_expand(by_run, b, two, rows, True)
+    ops.sgmv_expand_slice(by_run, b, three, *meta, 1, OUT, False)
+    ops.bgmv_expand_slice(by_run, b, four, rows, 1, OUT, False)
+    assert torch.equal(one, two)
+    assert torch.equal(three, four)
+
+
+def layer(sizes: tuple[int, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """A layer's empty matrices, made as vLLM makes them."""
+    a = tuple(torch.zeros(SLOTS, 1, RANK, WIDE) for _ in sizes)
+    return a, tuple(torch.zeros(SLOTS, 1, size, RANK) for size in sizes)
+
+
+@given(some_rows, st.sampled_from([(OUT,), (6, 3, 3), (5, 5)]))
+@settings(deadline=None)
+def test_fused_layer_equals_its_slices_one_by_one(indices: Tensor, sizes: tuple[int, ...]) -> None:
+    a, b = layer(sizes)
+    fused_a, fused_b = ops.fuse_a(a), ops.fuse_b(b)
+    for i in range(len(sizes)):  # an adapter is loaded after fusing, through the views
+        a[i].copy_(made(SLOTS, 1, RANK, WIDE) + i)
+        b[i].copy_(made(SLOTS, 1, sizes[i], RANK) - i)
+        fused_a[i].copy_(a[i])
+        fused_b[i].copy_(b[i])
+    x, before = made(len(indices), WIDE), made(len(indices), sum(sizes))
+    y = before.clone()
+    ops.add_fused(y, x, fused_a, fused_b, 0.5, ops.groups(indices))
+    wanted = torch.cat([reference(reference(x, a[i], indices, 0.5), b[i], indices) for i in range(len(sizes))], dim=1)
+    torch.testing.assert_close(y, before + wanted, rtol=1e-4, atol=1e-4)
+    assert torch.equal(y[indices == -1], before[indices == -1])
+
+
+def test_fusing_keeps_what_was_loaded_and_unloading_clears_it() -> None:
+    a, b = layer((6, 3, 3))
+    for matrix in (*a, *b):
+        matrix.copy_(made(*matrix.shape))
+    fused_a, fused_b = ops.fuse_a(a), ops.fuse_b(b)
+    assert all(torch.equal(view, matrix) for view, matrix in zip(fused_a, a, strict=True))
+    assert all(torch.equal(view, matrix) for view, matrix in zip(fused_b, b, strict=True))
+    for view in (*fused_a, *fused_b):
+        view[1] = 0
+    assert not fused_a.whole[1].any()
+    assert not fused_b.whole[1].any()
+    assert fused_b.whole[0].any()
