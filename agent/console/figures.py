@@ -7,11 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from agent.answer import Day
+from agent.skills import matrix, versions
 from agent.tuning import in_force, newest_by_hand
 from memory.records import SkillScore
 from memory.rows import SkillStateRow
 from memory.store import Memory
-from policies.automaticity import Forgetting, SkillVersion, by_version, forgetting
+from policies.automaticity import SkillVersion
 
 HISTORY = 100  # changes of thresholds that are shown
 
@@ -27,38 +28,31 @@ def traffic(memory: Memory, hours: float, bins: int) -> dict[str, Any]:
 def automaticity(day: Day) -> dict[str, Any]:
     """Each skill over adapter versions: examined on held-out questions, and as it served; its state and why."""
     memory = day.memory
-    matrix = memory.score_matrix()
-    served = by_version(memory.answer_columns(), matrix=matrix, lessons=memory.lesson_counts())
-    states = memory.skill_states()
-    known = dict.fromkeys(skill.name for skill in day.config.skills)
-    known |= dict.fromkeys([*(s for row in matrix.values() for s in row), *(one.skill for one in served)])
-    versions = [{"name": a.name, "status": a.status.value, "created_at": a.created_at} for a in memory.adapters()]
+    scores, served, states = memory.score_matrix(), versions(memory), memory.skill_states()
+    names = dict.fromkeys(skill.name for skill in day.config.skills)
+    names |= dict.fromkeys([*(name for row in scores.values() for name in row), *(one.skill for one in served)])
+    made = [{"name": a.name, "status": a.status.value, "created_at": a.created_at} for a in memory.adapters()]
     return {
-        "adapters": [{"name": None, "status": "base", "created_at": None}, *versions],
-        "skills": [_skill(name, matrix, served, states.get(name)) for name in known],
-        "forgetting": _forgotten(forgetting(matrix)) if matrix else None,
+        "adapters": [{"name": None, "status": "base", "created_at": None}, *made],
+        "skills": [_skill(name, scores, served, states.get(name)) for name in names],
+        "forgetting": matrix(memory) if scores else None,
     }
 
 
 def _skill(
     name: str,
-    matrix: Mapping[str, Mapping[str, SkillScore]],
+    scores: Mapping[str, Mapping[str, SkillScore]],
     served: Sequence[SkillVersion],
     state: SkillStateRow | None,
 ) -> dict[str, Any]:
-    scores = {adapter: row[name] for adapter, row in matrix.items() if name in row}
     return {
         "skill": name,
         "state": state.state.value if state else None,
         "reason": state.reason if state else None,
         "since": state.since if state else None,
-        "examined": {adapter: asdict(score) for adapter, score in scores.items()},
+        "examined": {adapter: asdict(row[name]) for adapter, row in scores.items() if name in row},
         "served": {one.adapter or "": asdict(one) for one in served if one.skill == name},
     }
-
-
-def _forgotten(found: Forgetting) -> dict[str, Any]:
-    return asdict(found)
 
 
 def thresholds(day: Day) -> dict[str, Any]:

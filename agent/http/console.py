@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
@@ -110,19 +111,19 @@ async def what_if(
     adapter: str | None = Query(None, max_length=80, description="an adapter's name, or base; else the live one"),
     max_disagreement: float | None = Query(None, gt=0, lt=1),
     confidence: float | None = Query(None, gt=0.5, lt=1),
+    max_cost: float | None = Query(None, gt=0),
 ) -> Response:
     """What every threshold would have done with the log."""
     require(request, "audit")
     day = request.app.state.daemon.day
     live = day.pointer.now.adapter.name if day.pointer.now.adapter else BASE
     name = adapter or live
-    given = {"max_disagreement": max_disagreement, "confidence": confidence}
+    given = {"max_disagreement": max_disagreement, "confidence": confidence, "max_cost": max_cost}
     goal = Goal(**(day.config.goal.model_dump() | {key: value for key, value in given.items() if value is not None}))
     if name != BASE:
         day.memory.adapter(name)
-    found = await asyncio.to_thread(
-        whatif, day.memory, skill or None, None if name == BASE else name, None, goal, day.config.certify
-    )
+    rules = (goal, day.config.certify, day.config.calibration)
+    found = await asyncio.to_thread(whatif, day.memory, skill or None, None if name == BASE else name, None, *rules)
     return told(found | {"live": name == live})
 
 
@@ -132,6 +133,8 @@ class ThresholdBody(BaseModel):
     skill: str | None = Field(None, max_length=80, description="a skill's name; null: every skill without its own")
     value: float = Field(ge=0, le=1, description="confidence from which System 1 answers, 0..1")
     why: str = Field(min_length=1, max_length=500, description="why, for the record")
+    max_disagreement: float | None = Field(None, gt=0, lt=1, description="what it is trusted to hold; null: the goal")
+    certificate: dict[str, Any] | None = Field(None, description="the evidence, where there is one")
 
 
 @router.post("/api/threshold")
@@ -139,7 +142,8 @@ async def set_threshold(request: Request, body: ThresholdBody) -> Response:
     """Put a threshold in force, at once."""
     require(request, "operate")
     day = request.app.state.daemon.day
-    return told(apply_threshold(day, body.skill, body.value, identity(request).name, body.why))
+    evidence = (body.max_disagreement, body.certificate)
+    return told(apply_threshold(day, body.skill, body.value, identity(request).name, body.why, *evidence))
 
 
 @router.post("/api/threshold/undo")
