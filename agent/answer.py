@@ -20,6 +20,11 @@ from agent.system1 import draft, scored
 from agent.system2.deliberate import deliberate
 from agent.system2.problem import Problem
 from agent.system2.think import Think
+from agent.traces import OFF, Traces
+from agent.traces import answered as told_answer
+from agent.traces import asked as told_ask
+from agent.traces import drafted as told_draft
+from agent.traces import thought as told_thought
 from memory.errors import Unavailable
 from memory.records import Ask, Completion, Deliberation, Draft, Episode, Grade, Mode, RouteDecision, System
 from memory.store import Memory
@@ -44,6 +49,7 @@ class Day:
     clock: Callable[[], float] = time.perf_counter  # seconds
     not_ready: Callable[[], str | None] = lambda: None  # why the engine cannot be asked now
     mixing_fault: Callable[[], str | None] = lambda: None  # why the base cannot be trusted (agent/engine/check.py)
+    traces: Traces = OFF
 
 
 async def answer(day: Day, ask: Ask, skill: SkillSettings, *, kind: str = "ask") -> Episode:
@@ -52,6 +58,13 @@ async def answer(day: Day, ask: Ask, skill: SkillSettings, *, kind: str = "ask")
     Raises what the engine raises (Unavailable, TimedOut, BadInput) and TooMany when a queue is full; then nothing
     was answered and nothing is remembered.
     """
+    with day.traces.span("invoke_agent secondnature", told_ask(ask, kind)) as span:
+        episode = await _answered(day, ask, skill, kind)
+        span.set(told_answer(episode))
+        return episode
+
+
+async def _answered(day: Day, ask: Ask, skill: SkillSettings, kind: str) -> Episode:
     started = day.clock()
     with day.pointer.hold() as force:
         drafted, decision, thought = await _decide(day, ask, skill, force, kind)
@@ -83,7 +96,8 @@ def require_ready(day: Day) -> None:
 
 def remember(day: Day, episode: Episode, skill: SkillSettings) -> Episode:
     """Write an answered request down (no disk is waited for), count it, and queue its audit if one was drawn."""
-    day.memory.remember(episode)
+    with day.traces.span("remember", {"gen_ai.response.id": episode.ask.id}):
+        day.memory.remember(episode)
     day.metrics.answered(episode)
     if episode.decision.system is System.SYSTEM1:
         day.audits.accepted(episode.adapter)
@@ -133,7 +147,10 @@ async def _decide(
 async def drafting(day: Day, ask: Ask, skill: SkillSettings, force: InForce) -> Draft:
     """System 1, within its own bounded room."""
     async with day.system1_room.enter():
-        return await draft(ask, skill, force, day.engine, day.base, day.config.system1, priority=Priority.SYSTEM1)
+        with day.traces.span("draft", {}) as span:
+            said = await draft(ask, skill, force, day.engine, day.base, day.config.system1, priority=Priority.SYSTEM1)
+            span.set(told_draft(said))
+            return said
 
 
 async def deliberating(day: Day, ask: Ask, skill: SkillSettings, kind: str = "ask") -> Deliberation:
@@ -152,7 +169,10 @@ async def thinking(day: Day, ask: Ask, skill: SkillSettings, priority: Priority)
         budget_s=settings.budget_s,
         priority=priority,
     )
-    return await deliberate(Problem(ask.messages, skill), think, day.config.system2)
+    with day.traces.span("deliberate", {"gen_ai.response.id": ask.id, "secondnature.skill": skill.name}) as span:
+        done = await deliberate(Problem(ask.messages, skill), think, day.config.system2)
+        span.set(told_thought(done))
+        return done
 
 
 def decide(day: Day, ask: Ask, skill: SkillSettings, force: InForce, drafted: Draft) -> RouteDecision:

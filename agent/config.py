@@ -20,6 +20,7 @@ from agent.http.settings import HttpSettings
 from agent.logs import LogSettings
 from agent.system1 import System1Settings
 from agent.system2.settings import System2Settings
+from agent.traces import TraceSettings
 from agent.trust import TrustSettings
 from memory.base import MemorySettings
 from memory.errors import BadConfig
@@ -52,6 +53,7 @@ class Config(Settings):
         0.1, gt=0, lt=0.9, description="0..1, share of questions, by hash, never trained on: they calibrate and judge"
     )
     logs: LogSettings = Field(LogSettings(), description="what the service says about itself")
+    traces: TraceSettings = Field(TraceSettings(), description="OpenTelemetry traces")
     memory: MemorySettings = Field(MemorySettings(), description="how episodes are written")
     http: HttpSettings = Field(HttpSettings(), description="where the service listens")
     limits: LimitSettings = Field(LimitSettings(), description="what one caller may ask for")

@@ -31,6 +31,7 @@ from agent.recalibrate import in_force_for, keep_calibrated
 from agent.scheduler import Scheduler
 from agent.skills import update_states
 from agent.swap import Swap, swap
+from agent.traces import open_traces
 from agent.trust import keep_house
 from agent.vigil import Vigil
 from memory.errors import BadInput, Conflict, Damaged, NotFound
@@ -56,9 +57,10 @@ class Daemon:
             self.supervisor = Supervisor(config.engine, Path(model.path), state_dir, on_ready=self._engine_ready)
             self.engine = self.supervisor.engine
         room = config.admission
+        self.traces = open_traces(config.traces)
         self.day = Day(
             config=config,
-            engine=self.engine,
+            engine=self.traces.engine(self.engine),
             memory=memory,
             pointer=Pointer(),
             metrics=Metrics(),
@@ -69,6 +71,7 @@ class Daemon:
             chance=random.random,
             mixing_fault=self.mixing_fault,
             not_ready=self.not_ready,
+            traces=self.traces,
         )
         self.night = Night(self.day, model)
         self.vigil = Vigil(self.day, config.drift)
@@ -115,6 +118,7 @@ class Daemon:
             await self.supervisor.stop()
         else:
             await self.engine.close()
+        await asyncio.to_thread(self.traces.close)
         self.memory.close()
 
     async def _audit(self, ask: Ask, skill: SkillSettings) -> Deliberation:
@@ -173,9 +177,12 @@ class Daemon:
         return report
 
     async def promote(self, name: str, why: str) -> Swap:
-        """Put an adapter in force by hand. Raises NotFound, Damaged, Conflict (a night is swapping)."""
+        """Put an adapter in force by hand. Raises NotFound, Damaged, Conflict (a night is swapping, or the adapter is in
+        quarantine)."""
         self._not_at_night()
         adapter = self.memory.adapter(name)
+        if adapter.status is AdapterStatus.QUARANTINED:
+            raise Conflict(f"{name} was taken out of use: {adapter.reason}; choose another, or learn again")
         swapped = await swap(self.day, in_force_for(self.day, adapter), self._verified(adapter))
         self.memory.make_live(name, why)
         return swapped

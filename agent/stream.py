@@ -8,6 +8,7 @@ from contextlib import aclosing
 from agent.answer import Day, direct_episode, obstacle
 from agent.engine.client import Delta, Priority
 from agent.system1 import sampling
+from agent.traces import answered, asked
 from memory.records import Ask, Completion, Episode, Mode
 from policies.skills import UNKNOWN, SkillSettings, direct_messages
 
@@ -28,20 +29,23 @@ async def streamed(day: Day, ask: Ask, skill: SkillSettings) -> AsyncIterator[Pi
     Closing this generator (the caller went away) closes the request to the engine, which stops generating.
     """
     started = day.clock()
-    with day.pointer.hold() as force:
+    traced = day.traces.span("invoke_agent secondnature", asked(ask, "ask"), current=False)
+    with traced as span, day.pointer.hold() as force:
         async with day.system1_room.enter():
             name = force.adapter.name if force.adapter else day.base
             messages = direct_messages(ask.messages, skill)
             deltas: list[Delta] = []
-            source = day.engine.stream(
-                name, messages, sampling(ask.params, skill, day.config.system1), priority=Priority.SYSTEM1
-            )
+            drawn = sampling(ask.params, skill, day.config.system1)
+            with span.around():
+                source = day.engine.stream(name, messages, drawn, priority=Priority.SYSTEM1)
             async with aclosing(source) as flow:
                 async for delta in flow:
                     deltas.append(delta)
                     if delta.text:
                         yield delta.text
-        episode = direct_episode(day, ask, skill, force, joined(deltas, name, day.clock() - started))
+        with span.around():
+            episode = direct_episode(day, ask, skill, force, joined(deltas, name, day.clock() - started))
+        span.set(answered(episode))
     yield episode
 
 
