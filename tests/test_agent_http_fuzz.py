@@ -156,7 +156,7 @@ def test_a_stranger_gets_401_on_every_route_but_health(tmp_path: Path) -> None:
     trust.new_key(idle.memory, "operate", "me")
     app = build(idle.config, no_lifespan())
     app.state.daemon = idle
-    every = [(m, r.path) for r in app.routes for m in getattr(r, "methods", None) or ()]
+    every = [(m, r.path) for r in app.routes for m in getattr(r, "methods", None) or ("GET",)]
     assert len([route for route in app.routes if isinstance(route, APIRoute)]) >= 25
 
     async def codes(headers: dict[str, str]) -> dict[tuple[str, str], int]:
