@@ -140,6 +140,7 @@ class Night:
         return curation, (await make_anchors(day, self.progress) if curation.kept else ())
 
     async def _distil(self, lessons: Sequence[Lesson], anchors: Sequence[Anchor]) -> Manifest:
+        self._go_on()  # nothing is awaited from here to the lessons' file, which forgetting deletes
         day = self.day
         self.progress("distil", 0, 1, f"training on {len(lessons)} lessons")
         state_dir = day.memory.state_dir.resolve()
