@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from agent.admission import Room
 from agent.audits import Audits
@@ -30,6 +32,8 @@ from memory.records import Ask, Completion, Deliberation, Draft, Episode, Grade,
 from memory.store import Memory
 from policies.route import route
 from policies.skills import UNKNOWN, SkillSettings
+
+log = logging.getLogger("secondnature.answer")
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,24 @@ def remember(day: Day, episode: Episode, skill: SkillSettings) -> Episode:
     with day.traces.span("remember", {"gen_ai.response.id": episode.ask.id}):
         day.memory.remember(episode)
     day.metrics.answered(episode)
+    log.info("%s", episode.decision.reason, extra=_logged(episode))
     if episode.decision.system is System.SYSTEM1:
         day.audits.accepted(episode.adapter)
     if episode.decision.audit:
         day.audits.offer(episode, skill)
     return episode
+
+
+def _logged(episode: Episode) -> dict[str, Any]:
+    """The fields of an answer's log line."""
+    return {
+        "episode": episode.ask.id,
+        "skill": episode.ask.skill,
+        "system": episode.decision.system.value,
+        "adapter": episode.adapter,
+        "tokens": episode.tokens,
+        "seconds": round(episode.seconds, 4),
+    }
 
 
 def direct_episode(day: Day, ask: Ask, skill: SkillSettings, force: InForce, said: Completion) -> Episode:

@@ -77,7 +77,9 @@ class Audits:
             try:
                 await self._check(think, episode, skill)
             except SecondNatureError as error:
-                log.warning("audit of %s failed: %s", episode.ask.id, error.message)
+                log.warning("audit of %s failed: %s", episode.ask.id, error.message, extra={"episode": episode.ask.id})
+            except Exception:  # whatever it is, the next audit is done all the same
+                log.exception("audit of %s failed", episode.ask.id, extra={"episode": episode.ask.id})
             finally:
                 self._queue.task_done()
 

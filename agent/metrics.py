@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from memory.records import Episode
+from memory.records import Completion, Episode
 
 TENTHS = [i / 10 for i in range(11)]
+GEN_AI_SECONDS = tuple(0.01 * 2**i for i in range(14))  # the conventions' own buckets, as the next
+GEN_AI_TOKENS = tuple(4**i for i in range(14))
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -37,6 +39,16 @@ class Metrics:
             "alarm_evidence", "Evidence against the promised disagreement; the alarm rings at 1 / drift.false_alarm.",
             ["skill"],
         )  # fmt: skip
+        self.audited = counter("audits", "Answers of System 1 that System 2 checked.", ["skill", "agrees"])
+        self.call_seconds = Histogram(
+            "gen_ai_client_operation_duration_seconds", "Seconds of one call of the engine.",
+            ["gen_ai_operation_name", "gen_ai_request_model"], buckets=GEN_AI_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.call_tokens = Histogram(
+            "gen_ai_client_token_usage", "Tokens of one call of the engine.",
+            ["gen_ai_operation_name", "gen_ai_request_model", "gen_ai_token_type"], buckets=GEN_AI_TOKENS,
+            registry=self.registry,
+        )  # fmt: skip
         self.adapter = gauge("adapter_live", "1 for the adapter in force.", ["adapter", "digest"])
         self.engine_up = gauge("engine_up", "1 while the engine answers.")
         self.nights = counter("nights", "Finished nights.", ["outcome"])
@@ -50,6 +62,14 @@ class Metrics:
         self.latency.labels(system).observe(episode.seconds)
         if episode.draft and episode.draft.confidence is not None:
             self.confidence.labels(skill).observe(episode.draft.confidence)
+        for samples in _calls(episode):
+            self._called(samples)
+
+    def _called(self, samples: Sequence[Completion]) -> None:
+        model = samples[0].model
+        self.call_seconds.labels("chat", model).observe(max(one.seconds for one in samples))
+        self.call_tokens.labels("chat", model, "input").observe(samples[0].prompt_tokens)
+        self.call_tokens.labels("chat", model, "output").observe(sum(one.completion_tokens for one in samples))
 
     def trust(self, thresholds: Mapping[str | None, float | None], wealth: Mapping[str, float]) -> None:
         """Say what is in force by skill (None: "*", every skill without its own), and how near each alarm is."""
@@ -66,3 +86,10 @@ class Metrics:
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+
+def _calls(episode: Episode) -> list[Sequence[Completion]]:
+    """The samples of every call of the engine that an answer took."""
+    draft: list[Sequence[Completion]] = [(episode.draft.completion,)] if episode.draft else []
+    thought = episode.deliberation.calls if episode.deliberation else ()
+    return draft + [call.completions for call in thought if call.completions]

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from agent.answer import Day
 from agent.in_force import MACHINES
@@ -21,7 +22,7 @@ from memory.records import Outcome, Signals
 from memory.rows import ThresholdChange
 from memory.store import Memory
 from policies.calibration import CalibrationSettings, Calibrator, cross_fitted
-from policies.certify import CertifySettings, Goal, certify_log
+from policies.certify import Certificate, CertifySettings, Goal, certify_log
 from policies.offpolicy import Columns
 from policies.replay import READ as REPLAYED
 from policies.replay import ReplaySettings, replay
@@ -111,7 +112,8 @@ def apply_threshold(
 
     It belongs to the adapter in force. `max_disagreement` (0..1; None: the service's goal) is what it is trusted to
     hold: the watch over audits rings when it is broken. `certificate`: the evidence, where there is one. Raises
-    BadInput outside 0..1 or without a reason, NotFound for a skill that the settings do not name.
+    BadInput outside 0..1, without a reason or with evidence for another threshold, NotFound for a skill that the
+    settings do not name.
     """
     if not 0.0 <= value <= 1.0:
         raise BadInput(f"a threshold is between 0 and 1, not {value:g}", param="value")
@@ -120,10 +122,23 @@ def apply_threshold(
     _check_skill(day, skill)
     before = day.pointer.now.threshold(skill) if skill else day.pointer.now.thresholds.get(None)
     promised = day.config.goal.max_disagreement if max_disagreement is None else max_disagreement
-    evidence = {**(certificate or {}), "max_disagreement": promised}
+    evidence = _evidence(certificate, value) | {"max_disagreement": promised}
     change = day.memory.set_threshold(skill, value, who, why.strip(), evidence, adapter=_live(day))
     flip(day)
     return asdict(change) | {"before": before}
+
+
+def _evidence(certificate: Mapping[str, Any] | None, value: float) -> dict[str, Any]:
+    """A certificate as `certify` makes them, that covers this threshold; {} for none."""
+    if certificate is None:
+        return {}
+    try:
+        checked = TypeAdapter(Certificate).validate_python(certificate)
+    except ValidationError as error:
+        raise BadInput(f"that is no certificate: {error.errors()[0]['msg']}", param="certificate") from None
+    if checked.threshold is None or checked.threshold > value + 1e-9:
+        raise BadInput(f"the certificate does not reach down to {value:g}", param="certificate")
+    return asdict(checked)
 
 
 def undo_threshold(day: Day, who: str, why: str) -> dict[str, Any]:

@@ -61,7 +61,10 @@ class Vigil:
         self.wealth: dict[str, float] = {}  # the bettor's, by skill, since the start; for the metrics
 
     async def saw(self, episode: Episode, audit: Audit) -> None:
-        """One audit is done: step, and revert the skill where the alarm rings. Raises StorageFull."""
+        """One audit is done: count it, step, and revert the skill where the alarm rings. Raises StorageFull."""
+        found = audit.deliberation.verdict.answer is not None
+        agrees = ("yes" if audit.agrees else "no") if found else "unknown"
+        self._day.metrics.audited.labels(episode.ask.skill, agrees).inc()
         async with self._one_at_a_time:
             if not tells(episode, audit, self._day.pointer.now):
                 return
