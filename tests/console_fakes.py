@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from adapters_fakes import BASE, made_adapter
+from memory_fakes import lesson
 
 from agent.config import Config
 from agent.recalibrate import WHO
@@ -43,7 +44,7 @@ from policies.confidence import FEATURES
 from policies.skills import is_heldout
 
 HOSTILE = '<script>document.title = "stolen"</script><img src=x onerror="document.title=1">'
-AUDITED = 0.08  # share of accepted answers
+AUDITED = 0.2  # share of accepted answers
 SKILLS: dict[str, tuple[str, float]] = {  # name: pattern, how sure System 1 is at first (logits)
     "sums": (r"^What is \d+ \+ \d+\?$", 1.0),
     "differences": (r"^What is \d+ - \d+\?$", 0.2),
@@ -158,6 +159,9 @@ def fill(memory: Memory, adapters: list[Adapter], n: int, now: float) -> None:
             memory.remember_audit(audit)
     memory.remember(hostile(now))
     memory.flush()
+    taught = [lesson(episode) for episode in memory.taught()]
+    for adapter, share in zip(adapters, (1, 2), strict=True):
+        memory.record_lessons(adapter.name, taught[: share * len(taught) // 3])
 
 
 def hostile(now: float) -> Episode:
@@ -173,7 +177,7 @@ SCORES = {  # skill: agreement of the base, the first and the second adapter
     "weekdays": (0.16, 0.18, 0.17),
 }
 STATES = {
-    "sums": (SkillState.AUTOMATIC, "System 1 answers 84 % and agrees in 95 %."),
+    "sums": (SkillState.AUTOMATIC, "System 1 answers 90 % of it and agrees in 96 %."),
     "differences": (SkillState.PRACTISING, "System 1 answers less than 80 % so far."),
     "prices": (SkillState.PRACTISING, "System 1 answers less than 80 % so far."),
     "weekdays": (SkillState.DELIBERATE, "It did not become automatic after a fair try."),

@@ -49,7 +49,7 @@ def script(model: str, text: str) -> str:
 
 
 @contextmanager
-def served(state_dir: Path, n: int = 2400) -> Iterator[Served]:
+def served(state_dir: Path, n: int = 3000) -> Iterator[Served]:
     """The application over a memory with `n` episodes and two adapters."""
     memory = Memory.open(state_dir)
     now = time.time()

@@ -2,6 +2,7 @@
 
 import uPlot from "/console/vendor/uplot-1.6.32/uPlot.js";
 import { h } from "./dom.js";
+import { clock, day } from "./format.js";
 
 export const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 export const COLOURS = ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8"];
@@ -11,10 +12,23 @@ const percents = (_, values) => values.map((value) => `${+(100 * value).toFixed(
 /** An axis in the page's colours. */
 export function axis(given = {}) {
   return { stroke: () => ink("soft"), grid: { stroke: () => ink("grid"), width: 1 }, ticks: { stroke: () => ink("line"), width: 1, size: 4 },
-    font: FONT, gap: 4, ...given };
+    font: FONT, gap: 4, size: 30, ...given };
 }
 
 export const shares = (given = {}) => axis({ size: 52, values: percents, ...given });
+
+/** A time axis: times, with the day where it changes. */
+export function times() {
+  let last = null;
+  const told = (at, i, incr) => {
+    const date = new Date(at * 1000);
+    const fresh = i === 0 || date.toDateString() !== last;
+    last = date.toDateString();
+    if (incr >= 86400) return day(date);
+    return fresh ? `${clock(date)}\n${day(date)}` : clock(date);
+  };
+  return axis({ size: 42, space: 64, values: (_, splits, __, ___, incr) => splits.map((at, i) => told(at, i, incr)) });
+}
 
 /** A line; `colour` names a colour of the theme. */
 export function line(label, colour, given = {}) {

@@ -24,11 +24,11 @@ export function panel(title, given = {}, ...children) {
 }
 
 /** A table: columns are [heading, row => cell, class]. `row` may add attributes to each row. */
-export function table(columns, rows, { row = () => ({}), empty = "Nothing yet.", label } = {}) {
+export function table(columns, rows, { row = () => ({}), kind, empty = "Nothing yet.", label } = {}) {
   if (!rows.length) return h("p", { class: "empty" }, empty);
   const heads = columns.map(([name, , kind]) => h("th", { scope: "col", class: kind }, name));
   const lines = rows.map((one) => h("tr", row(one), columns.map(([, cell, kind]) => h("td", { class: kind }, cell(one)))));
-  return h("table", { "aria-label": label }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, lines));
+  return h("table", { "aria-label": label, class: kind }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, lines));
 }
 
 export function badge(text, kind = text) {

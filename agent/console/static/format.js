@@ -26,13 +26,18 @@ export function bytes(value) {
   return known(value) ? (value < 1e9 ? `${(value / 1e6).toFixed(1)} MB` : `${(value / 1e9).toFixed(2)} GB`) : DASH;
 }
 
-/** Unix seconds as local time: today's as a time, others with their day. */
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+export const clock = (date) => date.toTimeString().slice(0, 5);
+export const day = (date) => `${date.getDate()} ${MONTHS[date.getMonth()]}`;
+
+/** Unix seconds as local time: today's as a time, others with their day, other years' with their year. */
 export function when(at) {
   if (!known(at)) return DASH;
   const date = new Date(at * 1000);
-  const time = date.toTimeString().slice(0, 5);
-  const day = `${date.getFullYear()}-${String(date.getMonth() + 1).padStart(2, "0")}-${String(date.getDate()).padStart(2, "0")}`;
-  return date.toDateString() === new Date().toDateString() ? time : `${day} ${time}`;
+  const today = new Date();
+  if (date.toDateString() === today.toDateString()) return clock(date);
+  const year = date.getFullYear() === today.getFullYear() ? "" : ` ${date.getFullYear()}`;
+  return `${day(date)}${year} ${clock(date)}`;
 }
 
 /** sn-0007-3f9a1c as sn-0007; the base by its name. */

@@ -3,7 +3,7 @@
 import { get, post } from "../api.js";
 import { askWhy, say } from "../dialog.js";
 import { badge, facts, h, panel, table } from "../dom.js";
-import { count, fixed, percent, points, seconds, short, when } from "../format.js";
+import { count, fixed, percent, points, seconds, when } from "../format.js";
 
 export const title = "Adapters";
 
@@ -81,10 +81,10 @@ function report(adapter, promote) {
       ["After", (s) => percent(s.after, 1), "n"], ["Change", (s) => change(s.after - s.before), "n"],
       ["Won", (s) => count(s.won), "n"], ["Lost", (s) => count(s.lost), "n"]],
     evaluation.scores, { label: "Agreement on held-out questions" }) : null,
-    facts([["Why", adapter.reason], ["Digest", h("code", {}, adapter.digest)], ["Base", h("code", {}, adapter.base)],
+    facts([["Why", gate && gate.reason !== adapter.reason ? adapter.reason : ""], ["Digest", h("code", {}, adapter.digest)], ["Base", h("code", {}, adapter.base)],
       ["Anchor drift", evaluation?.anchor_drift === null || evaluation?.anchor_drift === undefined ? "" : `${fixed(evaluation.anchor_drift, 3)} nats per token`],
       ["Canaries changed", evaluation?.canaries_changed?.join(", ")], ["Examined in", evaluation ? seconds(evaluation.seconds) : ""],
-      ["Made", when(adapter.created_at)], ["Called", short(adapter.name)]]));
+      ["Made", when(adapter.created_at)]]));
 }
 
 function change(by) {

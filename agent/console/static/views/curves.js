@@ -9,9 +9,9 @@ const SYNC = "threshold";
 
 /** { element, draw(), mark(), stop() }; `pick` is called with the threshold of a click. */
 export function curves(state, pick) {
-  const x = { time: false, range: [0, 1] };
+  const x = { time: false, range: () => [state.from, 1] };
   const tops = () => {
-    const highest = Math.max(2 * state.found.goal.max_disagreement, ...state.found.points.filter((p) => p.disagreement !== null && p.effective >= 5).map((p) => Math.min(p.high, p.disagreement * 1.6)));
+    const highest = Math.max(2 * state.found.goal.max_disagreement, ...state.found.points.filter((p) => p.disagreement !== null && p.effective >= 5 && p.threshold >= state.from).map((p) => Math.min(p.high, p.disagreement * 1.6)));
     return [0, Math.min(1, highest * 1.08)];
   };
   const marks = (plot, goal) => {
@@ -24,12 +24,12 @@ export function curves(state, pick) {
     scales: { x, ...extra.scales }, series: extra.series, axes: extra.axes, bands: extra.bands,
     hooks: { drawClear: [(plot) => outside(plot, state.found)], draw: [(plot) => marks(plot, extra.goal)] },
   });
-  const disagreement = new Chart("Share of System 1's answers that System 2 would contradict, over the threshold", 200, () => common({
-    goal: true, scales: { y: { range: tops } }, axes: [axis({ size: 24, values: () => [] }), shares()],
+  const disagreement = new Chart("Share of System 1's answers that System 2 would contradict, over the threshold", 250, () => common({
+    goal: true, scales: { y: { range: tops } }, axes: [axis({ size: 12, values: () => [] }), shares()],
     series: [{}, line("high", "line", { width: 0.5 }), line("low", "line", { width: 0.5 }), line("disagreement", "one", { width: 2 })],
     bands: [{ series: [1, 2], fill: () => ink("one-wash") }],
   }));
-  const escalated = new Chart("Share that System 2 would answer, and tokens, over the threshold", 170, () => common({
+  const escalated = new Chart("Share that System 2 would answer, and tokens, over the threshold", 190, () => common({
     scales: { y: { range: [0, 1.02] } }, axes: [axis(), shares()],
     series: [{}, line("to System 2", "two", { width: 2, fill: () => ink("two-wash") }), line("cost", "soft", { dash: [4, 3] })],
   }));

@@ -45,8 +45,8 @@ function branch(call, deliberation) {
   const tokens = call.completions.reduce((sum, one) => sum + one.completion_tokens, 0);
   const from = call.parents.length > 1 ? `, from ${call.parents.map((id) => `#${id}`).join(", ")}` : "";
   return h("li", {}, h("details", { open: !call.parents.length },
-    h("summary", {}, `#${call.id} ${call.stage} `, h("span", { class: "note" }, `${call.completions.length} samples, ${count(tokens)} tokens${from}`)),
-    h("details", {}, h("summary", {}, h("span", { class: "note" }, `asked (${call.messages.length} messages)`)), call.messages.map(message)),
+    h("summary", {}, `#${call.id} ${call.stage} `, h("span", { class: "note" }, `${call.completions.length === 1 ? "1 sample" : `${call.completions.length} samples`}, ${count(tokens)} tokens${from}`)),
+    h("details", {}, h("summary", {}, h("span", { class: "note" }, call.messages.length === 1 ? "asked" : `asked (${call.messages.length} messages)`)), call.messages.map(message)),
     call.completions.map((one, sample) => [said(one.text, "from2"), h("p", { class: "note" }, ends(call, sample, one, deliberation.attempts))])),
   below.length ? h("ul", {}, below.map((other) => branch(other, deliberation))) : null);
 }

@@ -34,7 +34,7 @@ export function open(root, { rest, guarded }) {
     const more = state.more ? h("button", { type: "button", onclick: () => guarded(() => list(true)) }, "Older") : null;
     body.replaceChildren(table([
       ["When", (e) => h("a", { href: `#/episodes/${encodeURIComponent(e.id)}`, "aria-label": `${when(e.asked_at)}: ${e.question}` }, when(e.asked_at))],
-      ["Skill", (e) => e.skill], ["Question", (e) => e.question, "cut"], ["Reply", (e) => e.reply, "cut"], ["By", (e) => badge(e.system === "system1" ? "1" : "2", e.system)],
+      ["Skill", (e) => e.skill], ["Question", (e) => e.question, "cut wide"], ["Reply", (e) => e.reply, "cut"], ["By", (e) => badge(e.system === "system1" ? "1" : "2", e.system)],
       ["Sure", (e) => fixed(e.confidence), "n"], ["Tokens", (e) => e.tokens, "n"], ["Time", (e) => seconds(e.seconds), "n"],
     ], state.rows, { row: attributes, empty: "No episode fits.", label: "Episodes, the newest first" }), more ?? "");
   }

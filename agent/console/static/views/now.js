@@ -1,7 +1,7 @@
 // What happens now: who answers, how much waits, and what the night does.
 
 import { get, post } from "../api.js";
-import { axis, bars, Chart, ink, legend } from "../chart.js";
+import { axis, bars, Chart, ink, legend, times } from "../chart.js";
 import { askWhy, say } from "../dialog.js";
 import { badge, facts, h, panel, table } from "../dom.js";
 import { bytes, count, fixed, percent, seconds, short, when } from "../format.js";
@@ -31,7 +31,7 @@ export function open(root, { guarded }) {
 
   function options() {
     return { scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(4, high * 1.08)] } }, cursor: { y: false, points: { show: false } },
-      axes: [axis(), axis({ size: 46 })],
+      axes: [times(), axis({ size: 46 })],
       series: [{}, { label: "all", stroke: () => ink("two"), fill: () => ink("two"), paths: bars(0.8), points: { show: false }, width: 0 },
         { label: "System 1", stroke: () => ink("one"), fill: () => ink("one"), paths: bars(0.8), points: { show: false }, width: 0 }] };
   }
@@ -91,13 +91,13 @@ function figures(status) {
   const waiting = status.queues;
   const mark = h("i", { class: `dot ${status.engine.healthy ? "good" : "bad"}` });
   return [
-    tile("Answers", count(asked), `${count(status.memory.episodes)} episodes, ${bytes(status.memory.bytes)}`),
-    tile("Share of System 1", asked ? percent(one / asked, 1) : "–", `${count(one)} direct, ${count(asked - one)} thought through`),
+    tile("Answers", count(asked), `${bytes(status.memory.bytes)} on disk`),
+    tile("Share of System 1", asked ? percent(one / asked, 1) : "–", `${count(one)} answered directly`),
     tile("Under way", `${waiting.system1} + ${waiting.system2}`, "System 1 + System 2"),
     tile("Audits", count(status.memory.audits), `${waiting.audits} waiting`),
     tile("Engine", [mark, status.engine.state], status.engine.healthy ? `up ${seconds(status.uptime_s)}` : "does not answer", "small"),
     tile("Live adapter", status.adapter ? short(status.adapter) : "the base", status.adapter ?? status.model, "small"),
-    tile("Next night", status.night.running ? "running" : when(status.next_night), status.next_night ? "by schedule, if there is enough to learn" : "not scheduled", "small"),
+    tile("Next night", status.night.running ? "running" : when(status.next_night), status.next_night ? "if enough waits to be learnt" : "not scheduled", "small"),
   ];
 }
 
@@ -107,7 +107,7 @@ function inForce(status) {
     ["Adapter", status.adapter ?? "none, the base answers"], ["Base", h("span", { class: "mono" }, status.model)],
     ["Calibration", status.calibration], ["Engine check", status.mixing],
     ["Deliberate", status.deliberate.join(", ")]]),
-  table([["Threshold for", ([skill]) => (skill === "*" ? "every other skill" : skill)], ["System 1 from", ([, value]) => fixed(value, 3), "n"]], own,
+  table([["Threshold for", ([skill]) => (skill === "*" ? "every other skill" : skill)], ["System 1 from", ([, value]) => (value === null ? "never" : fixed(value, 3)), "n"]], own,
     { empty: "No threshold is set: System 2 answers what it can.", label: "Thresholds in force" }));
 }
 

@@ -7,25 +7,26 @@ export function readout(state) {
   const there = nearest(state.found.points, state.at);
   const before = state.found.in_force ? nearest(state.found.points, state.found.in_force.value) : null;
   const rows = [
-    ["System 1 answers", (p) => percent(1 - p.escalated, 1), (p) => 1 - p.escalated, points],
-    ["System 2 contradicts", (p) => percent(p.disagreement, 1), (p) => p.disagreement, points, true],
-    ["95 % interval", (p) => (p.disagreement === null ? "–" : `${(100 * p.low).toFixed(1)} to ${percent(p.high, 1)}`)],
-    ["Tokens per answer", (p) => fixed(p.tokens, 1), (p) => p.tokens, signed, true],
-    ["Cost, of always System 2", (p) => percent(p.cost), (p) => p.cost, points, true],
-    ["Time per answer", (p) => seconds(p.seconds), (p) => p.seconds, signed, true],
-    ["Audits there", (p) => `${count(p.audits)}, worth ${count(p.effective)}`],
+    ["Answered directly", (p) => percent(1 - p.escalated, 1), (p) => 1 - p.escalated, points],
+    ["Contradicted", (p) => percent(p.disagreement, 1), (p) => p.disagreement, points, true],
+    ["95 % interval", (p) => (p.disagreement === null ? "–" : `${(100 * p.low).toFixed(1)}–${percent(p.high, 1)}`)],
+    ["Tokens each", (p) => fixed(p.tokens, 1), (p) => p.tokens, signed, true],
+    ["Cost, relative", (p) => percent(p.cost), (p) => p.cost, points, true],
+    ["Time each", (p) => seconds(p.seconds), (p) => p.seconds, signed, true],
+    ["Audits (worth)", (p) => `${count(p.audits)} (${count(p.effective)})`],
   ];
-  const head = h("tr", {}, h("th", {}, ""), h("th", { class: "n", scope: "col" }, `At ${fixed(state.at, 3)}`),
-    h("th", { class: "n", scope: "col" }, before ? `In force ${fixed(state.found.in_force.value, 3)}` : "In force"), h("th", { class: "n", scope: "col" }, "Change"));
+  const head = h("tr", {}, h("th", {}, ""), h("th", { class: "n", scope: "col" }, `Here ${fixed(state.at, 3)}`),
+    h("th", { class: "n", scope: "col" }, before ? `Now ${fixed(state.found.in_force.value, 3)}` : "Now"), h("th", { class: "n", scope: "col" }, "Change"));
   const body = rows.map(([name, text, number, say, lower]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "n" }, text(there)),
     h("td", { class: "n" }, before ? text(before) : "–"), h("td", { class: "n" }, change(there, before, number, say, lower))));
-  return h("div", {}, h("table", { "aria-live": "off" }, h("thead", {}, head), h("tbody", {}, body)), sentence(there, state));
+  return h("div", {}, h("table", { class: "compact", "aria-label": "What this threshold would have done" }, h("thead", {}, head), h("tbody", {}, body)), sentence(there, state));
 }
 
 function change(there, before, number, say, lower = false) {
   if (!before || !number || number(there) === null || number(before) === null) return "";
   const by = number(there) - number(before);
-  const kind = Math.abs(by) < 1e-9 ? "" : by < 0 === lower ? "good-ink" : "bad-ink";
+  if (Math.abs(by) < 5e-5) return "";
+  const kind = by < 0 === lower ? "good-ink" : "bad-ink";
   return h("span", { class: kind }, say(by));
 }
 

@@ -10,9 +10,9 @@ export const title = "Skills";
 export function open(root, { guarded }) {
   const state = { seen: null, skills: [] };
   const examined = new Chart("Agreement with System 2 on held-out questions, per skill over adapter versions", 250,
-    () => options(state, true), (i) => describe(state, i, score, "agrees with System 2 on held-out questions"));
+    () => options(state, true), (i) => describe(state, i, score));
   const direct = new Chart("Share of answers given by System 1, per skill over adapter versions", 250,
-    () => options(state, false), (i) => describe(state, i, share, "answered by System 1"));
+    () => options(state, false), (i) => describe(state, i, share));
   const list = panel("Skills", {});
   const matrix = panel("Forgetting matrix", { note: "agreement on held-out questions after each adapter; below the first row's is forgotten" });
   root.append(h("div", { class: "columns" },
@@ -56,12 +56,12 @@ function options(state, whole) {
   };
 }
 
-function describe(state, index, value, what) {
+function describe(state, index, value) {
   if (!state.seen) return "";
   const at = index ?? state.seen.adapters.length - 1;
   const adapter = state.seen.adapters[at];
   const told = state.skills.map((skill) => [skill.skill, value(skill, adapter, at, state)]).filter(([, v]) => v !== null);
-  return `${adapter.name ?? "base"}: ${told.map(([name, v]) => `${name} ${percent(v)}`).join(", ") || "nothing"} ${told.length ? what : "measured"}`;
+  return `${adapter.name ?? "base"}: ${told.map(([name, v]) => `${name} ${percent(v)}`).join(", ") || "not measured"}`;
 }
 
 function skillTable(state) {
@@ -71,7 +71,7 @@ function skillTable(state) {
   const now = (skill) => score(skill, adapter, live, state);
   const served = (skill) => skill.served[adapter.name ?? ""];
   const range = (one) => (one?.agreement === null || one?.agreement === undefined ? "–"
-    : `${percent(one.agreement)} (${percent(one.agreement_low)} to ${percent(one.agreement_high)})`);
+    : `${percent(one.agreement)} (${fixed(100 * one.agreement_low, 0)}–${fixed(100 * one.agreement_high, 0)})`);
   return table([
     ["Skill", (one) => [h("i", { class: `swatch k${1 + (state.skills.indexOf(one) % COLOURS.length)}` }), one.skill]],
     ["State", (one) => badge(one.state)],
@@ -98,7 +98,7 @@ function matrixTable(state) {
   const rows = state.seen.adapters.filter((one) => one.name === null || state.skills.some((skill) => skill.examined[one.name]));
   if (rows.length < 2) return h("p", { class: "empty" }, "No adapter has been examined yet.");
   return table([["After", (one) => (one.name ? h("a", { href: `#/adapters/${one.name}` }, one.name) : "the base")], ["", (one) => badge(one.status)],
-    ...state.skills.map((skill) => [skill.skill, (one) => percent(score(skill, one, 0, state)), "n"])], rows, { label: "Forgetting matrix" });
+    ...state.skills.map((skill) => [skill.skill, (one) => percent(score(skill, one, 0, state)), "n"])], rows, { label: "Forgetting matrix", kind: "narrow" });
 }
 
 function sums(found) {

@@ -10,7 +10,7 @@ import { readout } from "./readout.js";
 export const title = "Thresholds";
 
 export function open(root, { guarded }) {
-  const state = { set: null, found: null, at: 0.9 };
+  const state = { set: null, found: null, at: 0.9, from: 0 };
   const skill = h("select", { "aria-label": "Skill", onchange: () => guarded(replay) });
   const adapter = h("select", { "aria-label": "Adapter", onchange: () => guarded(replay) });
   const most = h("input", { type: "number", min: 0.5, max: 50, step: 0.5, value: "5", "aria-label": "Largest disagreement, percent", onchange: () => guarded(replay) });
@@ -29,7 +29,8 @@ export function open(root, { guarded }) {
       h("label", {}, "Disagreement at most", most, "%"), h("label", {}, "with confidence", sure, "%")),
     h("div", { class: "columns stretch" },
       panel("What each threshold would have done", { class: "w8", note: "replayed from the log, weighted by each answer's chance of an audit" },
-        charts.element, h("div", { class: "fields" }, h("label", { class: "grow" }, "Threshold", slider), exact)),
+        charts.element, h("div", { class: "under-plot" }, slider),
+        h("div", { class: "fields" }, h("label", {}, "Threshold", exact), h("span", { class: "note" }, "drag, click a curve, or use the arrow keys"))),
       h("div", { class: "w4 stack" }, panel("At this threshold", {}, told, h("div", { class: "fields" }, apply, undo)), panel("Advice", {}, advice))),
     panel("History", { note: "every change, with who, when and why" }, history));
 
@@ -45,15 +46,24 @@ export function open(root, { guarded }) {
 
   async function replay() {
     const goal = { max_disagreement: Number(most.value) / 100, confidence: Number(sure.value) / 100 };
+    if (!state.found) told.replaceChildren(h("p", { class: "note" }, "Replaying the log…"));
     state.found = await get("/api/whatif", { skill: skill.value, adapter: adapter.value, ...goal });
-    charts.draw();
+    look((state.found.points.find((p) => p.threshold >= 0.5)?.escalated ?? 1) < 0.1 ? 0.5 : 0);
     advise();
     move(state.found.in_force?.value ?? state.found.recommendation?.threshold ?? 0.9);
+  }
+
+  /** Show the curves from a threshold on; where little happens below a half, only the upper half. */
+  function look(from) {
+    state.from = from;
+    slider.min = String(from);
+    charts.draw();
   }
 
   /** The slider's place: charts, readout and buttons follow. */
   function move(value) {
     if (!(value >= 0 && value <= 1) || !state.found) return;
+    if (value < state.from) look(0);
     state.at = value;
     slider.value = exact.value = String(value);
     slider.setAttribute("aria-valuetext", `${fixed(value, 3)}`);
@@ -88,7 +98,10 @@ export function open(root, { guarded }) {
     const why = await askWhy({ title: `Trust System 1 from ${fixed(value, 3)}?`, yes: "Apply",
       text: `For ${what}, under ${state.set.adapter ?? "the base"}, instead of ${before ? fixed(before.value, 3) : "none"}. It takes effect with the next request and can be undone.` });
     if (why === null) return;
-    await post("/api/threshold", { skill: skill.value || null, value, why });
+    const { certificate, goal } = state.found;
+    const certified = certificate.threshold !== null && Math.abs(certificate.threshold - value) < 1e-9;
+    await post("/api/threshold", { skill: skill.value || null, value, why, max_disagreement: goal.max_disagreement,
+      certificate: certified ? { ...certificate, steps: [] } : null });
     say(`System 1 now answers ${skill.value || "all skills"} from ${fixed(value, 3)}.`);
     await refresh();
   }
@@ -116,7 +129,7 @@ const named = (change) => `${change.skill ?? "all skills"} at ${fixed(change.val
 
 function changes(rows) {
   return table([["When", (c) => when(c.when)], ["Skill", (c) => c.skill ?? "all"], ["Adapter", (c) => short(c.adapter)],
-    ["From", (c) => fixed(c.value, 3), "n"], ["Who", (c) => c.who], ["Why", (c) => c.why],
+    ["From", (c) => (c.value === null ? "never" : fixed(c.value, 3)), "n"], ["Who", (c) => c.who], ["Why", (c) => c.why],
     ["", (c) => (c.undone_at ? badge(`undone ${when(c.undone_at)}`) : c.certificate?.threshold ? badge("certified", "good") : "")]],
   rows, { empty: "No threshold was ever set.", label: "History of thresholds" });
 }
