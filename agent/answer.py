@@ -16,6 +16,7 @@ from agent.audits import Audits
 from agent.config import Config
 from agent.engine.client import Engine, Priority
 from agent.engine.wire import RETRY_AFTER_S
+from agent.grey import consulted, is_grey
 from agent.in_force import InForce, Pointer
 from agent.metrics import Metrics
 from agent.system1 import draft, scored
@@ -31,7 +32,7 @@ from memory.errors import Unavailable
 from memory.records import Ask, Completion, Deliberation, Draft, Episode, Grade, Mode, RouteDecision, System
 from memory.store import Memory
 from policies.route import route
-from policies.skills import UNKNOWN, SkillSettings
+from policies.skills import UNKNOWN, SkillSettings, direct_messages
 
 log = logging.getLogger("secondnature.answer")
 
@@ -85,7 +86,7 @@ async def _answered(day: Day, ask: Ask, skill: SkillSettings, kind: str) -> Epis
         reply=reply,
         adapter=force.adapter.name if force.adapter else None,
         adapter_digest=force.adapter.digest if force.adapter else None,
-        tokens=(drafted.completion.completion_tokens if drafted else 0) + (thought.tokens if thought else 0),
+        tokens=_generated(drafted) + (thought.tokens if thought else 0),
         seconds=day.clock() - started,
         kind=kind,
     )
@@ -111,6 +112,10 @@ def remember(day: Day, episode: Episode, skill: SkillSettings) -> Episode:
     return episode
 
 
+def _generated(drafted: Draft | None) -> int:
+    return drafted.completion.completion_tokens + drafted.extra_tokens if drafted else 0
+
+
 def _logged(episode: Episode) -> dict[str, Any]:
     """The fields of an answer's log line."""
     return {
@@ -125,7 +130,7 @@ def _logged(episode: Episode) -> dict[str, Any]:
 
 def direct_episode(day: Day, ask: Ask, skill: SkillSettings, force: InForce, said: Completion) -> Episode:
     """A request that System 1 answered without a choice, remembered."""
-    drafted = scored(said, skill, force)
+    drafted = scored(said, direct_messages(ask.messages, skill), skill, force)
     episode = Episode(
         ask=ask,
         draft=drafted,
@@ -155,6 +160,9 @@ async def _decide(
             raise
         return drafted, decide(day, ask, skill, force, drafted), thought
     drafted = await drafting(day, ask, skill, force)
+    limit = force.threshold(skill.name)
+    if is_grey(drafted, ask, day.config.route.threshold if limit is None else limit, day.config.system1):
+        drafted = await consulting(day, ask, skill, force, drafted)
     decision = decide(day, ask, skill, force, drafted)
     if decision.system is System.SYSTEM1:
         return drafted, decision, None
@@ -168,6 +176,15 @@ async def drafting(day: Day, ask: Ask, skill: SkillSettings, force: InForce) -> 
             said = await draft(ask, skill, force, day.engine, day.base, day.config.system1, priority=Priority.SYSTEM1)
             span.set(told_draft(said))
             return said
+
+
+async def consulting(day: Day, ask: Ask, skill: SkillSettings, force: InForce, drafted: Draft) -> Draft:
+    """More signals for a draft near the threshold, within System 1's room."""
+    async with day.system1_room.enter():
+        with day.traces.span("consult", {}) as span:
+            more = await consulted(drafted, ask, skill, force, day.engine, day.base, day.config.system1)
+            span.set(told_draft(more))
+            return more
 
 
 async def deliberating(day: Day, ask: Ask, skill: SkillSettings, kind: str = "ask") -> Deliberation:

@@ -27,6 +27,7 @@ from agent.forget import previous, retire_learners
 from agent.in_force import Pointer
 from agent.learn import Night, NightReport
 from agent.metrics import Metrics
+from agent.novelty import keep_lessons
 from agent.recalibrate import in_force_for, keep_calibrated
 from agent.scheduler import Scheduler
 from agent.skills import update_states
@@ -100,6 +101,7 @@ class Daemon:
         self.scheduler.start(seen.stat().st_mtime if seen.exists() else None)
         self.spawn(_note_seen(seen))
         self.spawn(keep_calibrated(self.day))
+        self.spawn(keep_lessons(self.day))
         self.spawn(keep_house(self.memory, self.config.trust))
 
     @property

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from memory.records import Adapter
 from policies.calibration import Calibrator
+from policies.novelty import Lessons
 
 RECALIBRATION, VIGIL = "recalibration", "vigil"
 MACHINES = frozenset({RECALIBRATION, VIGIL})
@@ -24,6 +25,7 @@ class InForce:
     calibrator: Calibrator | None = None  # None: too few audits; every confidence is unknown
     thresholds: Mapping[str | None, float | None] = field(default_factory=dict)  # by skill; None: all others
     deliberate: frozenset[str] = frozenset()  # skills that System 1 may not answer
+    lessons: Lessons | None = None  # what the adapter was taught; None: not read yet, novelty is unknown
 
     def threshold(self, skill: str) -> float | None:
         """0..1, the skill's own threshold, else the global one; None where none was set or trust was taken away."""

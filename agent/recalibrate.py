@@ -102,4 +102,5 @@ def in_force_for(day: Day, adapter: Adapter | None) -> InForce:
         calibrator=calibrator,
         thresholds={**memory.thresholds(name), **moved(memory, name)},
         deliberate=frozenset(row.skill for row in states if row.state is SkillState.DELIBERATE),
+        lessons=day.pointer.now.lessons if day.pointer.now.adapter == adapter else None,
     )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from agent.engine.client import Engine, Sampling
 from agent.in_force import InForce
-from memory.records import Ask, Completion, Draft
+from memory.records import Ask, Completion, Draft, Message
 from memory.settings import Settings
 from policies.answers import extract
 from policies.confidence import signals
-from policies.skills import SkillSettings, direct_messages
+from policies.skills import SkillSettings, direct_messages, last_user_text
 
 
 class System1Settings(Settings):
@@ -23,6 +23,16 @@ class System1Settings(Settings):
         0.0, ge=0, le=2, description="sampling temperature unless the caller gives one; 0 is greedy"
     )
     max_tokens: int = Field(512, ge=1, description="tokens of a direct answer where neither caller nor skill says")
+    novelty: bool = Field(
+        True,
+        description="tell the confidence how far a question is from the adapter's lessons; a third of a millisecond",
+    )
+    grey_width: float = Field(
+        0.0, ge=0, le=1,
+        description="distance of confidence from threshold, each side, in which more is paid for it, 0..1; 0: never",
+    )  # fmt: skip
+    grey_samples: int = Field(2, ge=1, le=16, description="more samples drawn there, whose agreement is a signal")
+    grey_temperature: float = Field(0.7, ge=0, le=2, description="sampling temperature of those samples")
 
 
 def sampling(params: Mapping[str, Any], skill: SkillSettings, settings: System1Settings) -> Sampling:
@@ -54,12 +64,14 @@ async def draft(
     model = force.adapter.name if force.adapter else base
     messages = direct_messages(ask.messages, skill)
     (completion,) = await engine.chat(model, messages, sampling(ask.params, skill, settings), priority=priority)
-    return scored(completion, skill, force)
+    return scored(completion, messages, skill, force)
 
 
-def scored(completion: Completion, skill: SkillSettings, force: InForce) -> Draft:
-    """A completion with its answer, its free signals and its calibrated confidence."""
+def scored(completion: Completion, messages: Sequence[Message], skill: SkillSettings, force: InForce) -> Draft:
+    """A completion with its answer, its free signals and its calibrated confidence; `messages`: what was asked of
+    System 1, as a lesson would have it."""
     answer = extract(completion.text, skill.answer_type, skill.choices)
-    found = signals(completion, answer)
+    novelty = force.lessons.novelty(last_user_text(messages)) if force.lessons else None
+    found = signals(completion, answer, novelty=novelty)
     confidence = force.calibrator.predict(found, skill.name) if force.calibrator else None
     return Draft(completion, answer, found, confidence)

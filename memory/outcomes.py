@@ -120,7 +120,8 @@ def _row(seq: int, episode: Episode, skill: int, adapter: int) -> npt.NDArray[An
     row["n_tokens"], row["format_ok"] = draft.signals.n_tokens, draft.signals.format_ok
     row["confidence"], row["threshold"] = _number(draft.confidence), _number(episode.decision.threshold)
     row["propensity"], row["asked_at"] = episode.decision.propensity, episode.ask.asked_at
-    row["s1_tokens"], row["s1_seconds"] = draft.completion.completion_tokens, draft.completion.seconds
+    row["s1_tokens"] = draft.completion.completion_tokens + draft.extra_tokens
+    row["s1_seconds"] = draft.completion.seconds
     row["heldout"] = episode.ask.heldout
     row["kind"] = KINDS.index(episode.kind) if episode.kind in KINDS else -1
     _observe(row, episode.deliberation, agreement(episode, episode.deliberation))

@@ -123,6 +123,7 @@ class Draft:
     answer: str | None  # normalised; None: not parseable as the answer type
     signals: Signals
     confidence: float | None  # 0..1, calibrated P(System 1 agrees with System 2); None: unknown
+    extra_tokens: int = 0  # generated to be surer of the confidence
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.feature_extraction.text import HashingVectorizer
 
 DIMENSIONS = 128  # numbers per text; two unrelated texts are then about 0.09 apart from orthogonal
 MOST_CHARACTERS = 2000  # of a text that are read: the cost has a bound
@@ -53,6 +52,8 @@ def vectors(texts: Sequence[str]) -> npt.NDArray[np.float32]:
 
 @cache
 def _hasher() -> Any:
+    from sklearn.feature_extraction.text import HashingVectorizer  # a second to import, and few need it
+
     return HashingVectorizer(
         analyzer="char_wb", ngram_range=(3, 4), n_features=DIMENSIONS, norm=None, lowercase=False, dtype=np.float32
     )

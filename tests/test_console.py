@@ -191,7 +191,7 @@ def test_what_was_said_is_shown_as_text(opened: Open, site: Served) -> None:
 def test_an_episode_shows_system_2s_tree_and_its_votes(opened: Open) -> None:
     page = opened("episodes")
     ready(page, "episodes")
-    page.get_by_label("System", exact=True).select_option("system2")
+    page.get_by_label("Answered by").select_option("system2")
     expect(page.locator("tbody .badge.system1")).to_have_count(0)
     page.locator("tbody tr").nth(3).click()
     tree = page.locator(".tree").first

@@ -11,9 +11,9 @@ const PAGE = 50;
 export function open(root, { rest, guarded }) {
   const state = { rows: [], more: false, chosen: rest };
   const fresh = () => guarded(() => list(false));
-  const search = h("input", { type: "search", "aria-label": "Text", placeholder: "anything that was said", onchange: fresh });
+  const search = h("input", { type: "search", "aria-label": "Search", placeholder: "anything that was said", onchange: fresh });
   const skill = h("select", { "aria-label": "Skill", onchange: fresh });
-  const system = h("select", { "aria-label": "System", onchange: fresh }, options([["", "either"], ["system1", "System 1"], ["system2", "System 2"]], ""));
+  const system = h("select", { "aria-label": "Answered by", onchange: fresh }, options([["", "either"], ["system1", "System 1"], ["system2", "System 2"]], ""));
   const source = h("input", { type: "text", "aria-label": "Source", placeholder: "anybody", size: 12, onchange: fresh });
   const again = h("button", { type: "button", onclick: fresh }, "Refresh");
   const body = h("div", { class: "scroll tall" });

@@ -12,11 +12,11 @@ export const title = "Thresholds";
 export function open(root, { guarded }) {
   const state = { set: null, found: null, at: 0.9, from: 0 };
   const skill = h("select", { "aria-label": "Skill", onchange: () => guarded(replay) });
-  const adapter = h("select", { "aria-label": "Adapter", onchange: () => guarded(replay) });
-  const most = h("input", { type: "number", min: 0.5, max: 50, step: 0.5, value: "5", "aria-label": "Largest disagreement, percent", onchange: () => guarded(replay) });
-  const sure = h("input", { type: "number", min: 51, max: 99.9, step: 1, value: "90", "aria-label": "Confidence, percent", onchange: () => guarded(replay) });
+  const adapter = h("select", { "aria-label": "Log of", onchange: () => guarded(replay) });
+  const most = h("input", { type: "number", min: 0.5, max: 50, step: 0.5, value: "5", "aria-label": "Disagreement at most, percent", onchange: () => guarded(replay) });
+  const sure = h("input", { type: "number", min: 51, max: 99.9, step: 1, value: "90", "aria-label": "with confidence, percent", onchange: () => guarded(replay) });
   const slider = h("input", { type: "range", id: "threshold", min: 0, max: 1, step: 0.005, "aria-label": "Threshold", oninput: () => move(Number(slider.value)) });
-  const exact = h("input", { type: "number", id: "exact", min: 0, max: 1, step: 0.005, "aria-label": "Threshold, exactly", onchange: () => move(Number(exact.value)) });
+  const exact = h("input", { type: "number", id: "exact", min: 0, max: 1, step: 0.005, "aria-label": "Threshold, as a number", onchange: () => move(Number(exact.value)) });
   const apply = h("button", { type: "button", class: "main", id: "apply", onclick: () => guarded(put) }, "Apply…");
   const undo = h("button", { type: "button", id: "undo", onclick: () => guarded(takeBack) }, "Undo…");
   const told = h("div", { id: "readout" });
