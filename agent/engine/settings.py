@@ -44,7 +44,7 @@ class EngineSettings(Settings):
         True, description="no compilation: starts sooner; on a CPU with adapters vLLM never compiles"
     )
     threads: int = Field(
-        0, description="processor threads of the engine (CPU); 0: vLLM's choice, all cores but one", ge=0
+        0, description="processor threads of the engine (CPU); 0: every processor, but one fewer of more than 4", ge=0
     )
     port: int = Field(0, description="loopback port of the started server; 0: any free one", ge=0, le=65535)
     extra_args: tuple[str, ...] = Field((), description="further arguments for the vLLM server, verbatim")
