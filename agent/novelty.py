@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 
 from agent.answer import Day
+from memory.errors import SecondNatureError
 from memory.store import Memory
 from policies.novelty import Lessons, lessons
 from policies.skills import last_user_text
 
+log = logging.getLogger("secondnature.novelty")
 LOOK_EVERY_S = 5.0  # seconds between looks at whether another adapter is live
 MOST = 10_000  # lessons compared with, the newest: what a draft may cost is a fraction of a millisecond
 
@@ -18,7 +21,10 @@ async def keep_lessons(day: Day, every_s: float = LOOK_EVERY_S) -> None:
     """While the service runs: put the live adapter's lessons in force, a moment after the adapter itself. A swap does
     not wait for them; until then novelty is unknown."""
     while True:
-        await put_lessons(day)
+        try:
+            await put_lessons(day)
+        except SecondNatureError as error:
+            log.error("the live adapter's lessons cannot be read: %s", error.message)
         await asyncio.sleep(every_s)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -11,11 +12,13 @@ from agent.answer import Day
 from agent.in_force import MACHINES, RECALIBRATION, InForce
 from agent.skills import update_states
 from agent.vigil import alarmed_at, moved
+from memory.errors import SecondNatureError
 from memory.records import Adapter, Outcome, SkillState
 from memory.store import Memory
 from policies.calibration import Calibrator, fit, rescored
 from policies.certify import Certificate, certify, certify_skills
 
+log = logging.getLogger("secondnature.recalibrate")
 WHO = RECALIBRATION
 LOOK_EVERY_S = 30.0  # seconds between looks at how many audits there are
 GROWTH = 1.25  # times the audits of the last fit
@@ -31,25 +34,36 @@ async def recalibrate(day: Day, adapter: str | None) -> Calibrator:
     calibrator = await asyncio.to_thread(fit, outcomes, day.config.calibration, adapter)
     day.memory.set_calibration(adapter, json.loads(calibrator.to_json()))
     if calibrator.method in ("platt", "isotonic"):
-        # Cross-fitted confidences: a certificate on the very rows of the fit would flatter itself.
-        _set_thresholds(day, adapter, rescored(outcomes, calibrator, day.config.calibration))
+        await asyncio.to_thread(_certify, day, adapter, outcomes, calibrator)
     await asyncio.to_thread(update_states, day.memory, day.config.automaticity, adapter)
     return calibrator
 
 
 async def keep_calibrated(day: Day) -> None:
     """While the service runs: fit again whenever the live System 1 has a quarter more audits than at the last fit."""
+    seen: dict[str | None, int] = {}  # audits at the last fit here, by System 1
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
-        force = day.pointer.now
-        name = force.adapter.name if force.adapter else None
-        fitted = force.calibrator.n if force.calibrator else 0
-        found = min(await asyncio.to_thread(audits_of, day.memory, name), day.config.calibration.max_audits)
-        if found < max(day.config.calibration.min_audits, GROWTH * fitted):
-            continue
-        await recalibrate(day, name)
-        if day.pointer.now.adapter == force.adapter:  # no swap meanwhile
-            day.pointer.flip(in_force_for(day, force.adapter))
+        try:
+            await look(day, seen)
+        except SecondNatureError as error:  # a full disk now must not end the looking for ever
+            log.error("the recalibration failed: %s", error.message)
+
+
+async def look(day: Day, seen: dict[str | None, int]) -> bool:
+    """Fit again if it is time, and note it in `seen`; whether it was. A fit reads the newest audits, up to a bound, so
+    what it says of its own number does not tell how many there were."""
+    force = day.pointer.now
+    name = force.adapter.name if force.adapter else None
+    fitted = max(force.calibrator.n if force.calibrator else 0, seen.get(name, 0))
+    found = await asyncio.to_thread(audits_of, day.memory, name)
+    if found < max(day.config.calibration.min_audits, GROWTH * fitted):
+        return False
+    await recalibrate(day, name)
+    seen[name] = found
+    if day.pointer.now.adapter == force.adapter:  # no swap meanwhile
+        day.pointer.flip(in_force_for(day, force.adapter))
+    return True
 
 
 def outcomes_of(memory: Memory, adapter: str | None) -> list[Outcome]:
@@ -63,6 +77,11 @@ def audits_of(memory: Memory, adapter: str | None) -> int:
     seen = (columns["agrees"] >= 0) & (columns["propensity"] > 0)
     own = columns["adapter"] < 0 if adapter is None else columns["heldout"] > 0
     return int((seen & own).sum())
+
+
+def _certify(day: Day, adapter: str | None, outcomes: Sequence[Outcome], calibrator: Calibrator) -> None:
+    # Cross-fitted confidences: a certificate on the very rows of the fit would flatter itself.
+    _set_thresholds(day, adapter, rescored(outcomes, calibrator, day.config.calibration))
 
 
 def _set_thresholds(day: Day, adapter: str | None, rows: Sequence[Outcome]) -> None:
