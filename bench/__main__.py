@@ -1,0 +1,39 @@
+"""Every figure of docs/benchmarks.md: `python -m bench` (an hour on 2 cores), `python -m bench --quick` (5 minutes)."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+
+FULL = (
+    ("bench.gateway",),
+    ("bench.lora",),
+    ("bench.train", "--size", "full"),
+    ("bench.memory", "--size", "full"),
+    ("bench.replay",),
+)
+QUICK = (
+    ("bench.gateway", "--rounds", "1", "--seconds", "5", "--levels", "1", "8"),
+    ("bench.train", "--size", "tiny"),
+    ("bench.memory", "--size", "small"),
+    ("bench.replay", "--rows", "200000"),
+)
+
+
+def main() -> int:
+    """Run one after another, each in a process of its own. Returns 1 if any failed."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="smaller sizes")
+    failed = 0
+    for module, *options in QUICK if parser.parse_args().quick else FULL:
+        print(f"\n== python -m {' '.join([module, *options])}", flush=True)
+        started = time.perf_counter()
+        failed += subprocess.run([sys.executable, "-m", module, *options], check=False).returncode != 0
+        print(f"== {time.perf_counter() - started:.0f} s", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""A service of its own for a bench: a temporary state folder, one random adapter, the real vLLM below it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+
+from adapters.manifest import Manifest, adapter_digest, adapter_name, write_manifest
+from adapters.model import ModelFolder, get_model
+from agent.engine.check import matrix_shapes, write_adapter
+
+MODEL = "qwen2.5-coder-0.5b-instruct"
+READY_S = 900.0  # seconds an engine may take on a busy machine
+SETTINGS: dict[str, Any] = {
+    "model": MODEL,
+    "http": {"port": 0},
+    "limits": {"requests_per_minute": 1e6, "burst": 100_000, "concurrent": 10_000, "tokens_per_day": 10**12},
+    "engine": {"context_tokens": 1024, "kv_cache_gib": 1.0},
+    "audit": {"floor": 0.0, "band": 0.0, "new_adapter": 0.0},
+    "schedule": {"enabled": False},
+}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running service and the engine below it."""
+
+    url: str
+    engine_url: str
+    engine_key: str
+    adapter: str  # a random adapter of rank 8, registered as a candidate
+    process: subprocess.Popen[bytes]
+
+
+@contextlib.contextmanager
+def served() -> Iterator[Served]:
+    """Start it, wait until it answers, end it. Raises RuntimeError with the log's end where it does not come up."""
+    folder = Path(tempfile.mkdtemp(prefix="secondnature-bench-"))
+    state = folder / "state"
+    name = plant_adapter(state / "adapters", get_model(MODEL))
+    (folder / "service.yaml").write_text(yaml.safe_dump(SETTINGS | {"state_dir": str(state)}))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agent", "serve", "-c", str(folder / "service.yaml")], stdout=log, stderr=log
+        )
+    try:
+        url = wait_ready(state, process, folder / "log")
+        engine = next(c for c in psutil.Process(process.pid).children(recursive=True) if is_server(c))
+        line = engine.cmdline()
+        engine_url = f"http://127.0.0.1:{line[line.index('--port') + 1]}"
+        yield Served(url, engine_url, engine.environ()["VLLM_API_KEY"], name, process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=120)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def plant_adapter(adapters: Path, model: ModelFolder) -> str:
+    """A random adapter with a manifest, which the service adopts at its start."""
+    making = adapters / "making"
+    write_adapter(making, matrix_shapes(Path(model.path)), seed=1, rank=8)
+    digest = adapter_digest(making)
+    name = adapter_name(1, digest)
+    manifest = Manifest(
+        name=name, number=1, base=model.identity, digest=digest, lessons_digest="-" * 64, n_lessons=0, n_anchors=0,
+        settings={}, loss=0.0, train_s=0.0, created_at=time.time(), seed=1, lessons_s=0.0, peak_mib=0.0,
+    )  # fmt: skip
+    write_manifest(making, manifest)
+    making.rename(adapters / name)
+    return name
+
+
+def is_server(process: psutil.Process) -> bool:
+    """Whether it is the vLLM server itself (and not the small process that watches it)."""
+    line = process.cmdline()
+    return "vllm.entrypoints.openai.api_server" in line and "agent.engine.child" not in line
+
+
+def wait_ready(state: Path, process: subprocess.Popen[bytes], log: Path) -> str:
+    """The service's URL, once /readyz says so."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError, ValueError, httpx.HTTPError):
+            url = str(json.loads((state / "service.json").read_text())["url"])
+            if httpx.get(f"{url}/readyz", timeout=10).status_code == 200:
+                return url
+        time.sleep(0.2)
+    raise RuntimeError(f"the service did not come up:\n{log.read_text()[-2000:]}")
