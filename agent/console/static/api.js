@@ -1,4 +1,5 @@
-// The daemon's JSON. State changes carry the header that no other site's page can send.
+// The daemon's JSON. Where keys exist the browser itself asks for one (as a password) before it shows the page, and
+// sends it with every request; a key given here, for this tab, goes before it. State changes carry the header that no other site's page can send.
 
 import { h } from "./dom.js";
 import { ask } from "./dialog.js";
@@ -48,11 +49,21 @@ export function haveKey() {
   return asking;
 }
 
+/** Take another key for this tab, and draw everything anew with it. */
+export async function otherKey() {
+  try {
+    await haveKey();
+    location.reload();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error; // nothing was given: all stays as it is
+  }
+}
+
 async function askForKey() {
   const field = h("input", { type: "password", autocomplete: "off", spellcheck: "false", placeholder: "sn-…" });
   const given = await ask({
-    title: "An API key is needed",
-    text: "It is kept for this tab only. `secondnature keys create --role operate` makes one; the role audit may look but not change.",
+    title: "API key",
+    text: "Kept for this tab only, and sent instead of the one that the browser asked for. `secondnature keys create --role operate` makes one; with the role audit one may look, not change.",
     fields: [h("label", {}, "Key", field)],
     yes: "Use this key",
   });

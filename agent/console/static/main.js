@@ -1,6 +1,6 @@
 // The frame: which view is shown, the theme, the keys, and the line at the top that says how the service is.
 
-import { get } from "./api.js";
+import { get, otherKey } from "./api.js";
 import { ask } from "./dialog.js";
 import { h } from "./dom.js";
 import { percent, short } from "./format.js";
@@ -100,6 +100,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 document.getElementById("theme").addEventListener("click", turn);
+document.getElementById("key").addEventListener("click", otherKey);
 document.getElementById("help").addEventListener("click", keys);
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); root.focus(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("theme")));
