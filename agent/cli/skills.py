@@ -61,9 +61,13 @@ def show(name: Name, json: AsJson = False, config: ConfigFile = None, state_dir:
     out.facts({"skill": found["skill"], "state": found["state"], "why": found["reason"]})
     versions = [(r["adapter"] or "base", *_cells(r)) for r in found["versions"]]
     out.table("By adapter version", COLUMNS, versions)
-    states = [(out.when(r["since"]), r["state"], r["adapter"], r["reason"]) for r in found["states"]]
+    states = [(out.when(r["since"]), r["state"], r["adapter"] or "base", r["reason"]) for r in found["states"]]
     out.table("States", ("since", "state", "adapter", "why"), states)
-    changes = [(out.when(r["when"]), r["adapter"], r["value"], r["who"], r["why"]) for r in found["thresholds"]]
+    changes = [
+        (out.when(r["when"]), r["adapter"] or "base", "none" if r["value"] is None else f"{r['value']:.3f}",
+         r["who"], r["why"])
+        for r in found["thresholds"]
+    ]  # fmt: skip
     out.table("Thresholds", ("when", "adapter", "threshold", "who", "why"), changes)
     _show_methods(found["methods"])
 
@@ -143,15 +147,19 @@ def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
 def _show_methods(rows: list[dict[str, Any]]) -> None:
     from agent.cli import out
 
-    columns = ("skill", "method", "runs", "votes", "agreement", "served", "lessons", "corrected", "tokens", "seconds",
-               "tokens a lesson")  # fmt: skip
+    def whole(share: float | None) -> str:
+        return "-" if share is None else f"{100 * share:.0f} %"
+
+    columns = ("skill", "method", "runs", "agree", "serve/train", "changed", "tokens", "s")
     out.table("System 2's methods", columns, [
-        (r["skill"], r["method"], r["runs"], f"{r['attempts']:.1f}", out.percent(r["agreement"]),
-         out.percent(r["serve_share"]), out.percent(r["train_share"]), out.percent(r["corrected"]),
-         f"{r['tokens']:.0f}", f"{r['seconds']:.2f}",
-         None if r["tokens_per_lesson"] is None else f"{r['tokens_per_lesson']:.0f}")
+        (r["skill"], r["method"], f"{r['runs']} x {r['attempts']:.1f}", whole(r["agreement"]),
+         f"{whole(r['serve_share'])[:-2]}/{whole(r['train_share'])}", whole(r["corrected"]), f"{r['tokens']:.0f}",
+         f"{r['seconds']:.2f}")
         for r in rows
     ])  # fmt: skip
+    said = "runs: of System 2, times the votes in each; agree: the winner's share of the votes; serve/train: runs good "
+    said += "enough to be served and to teach; changed: verdicts that contradict System 1's draft; tokens and seconds of a run"
+    out.console.print(said, markup=False, highlight=False)
 
 
 def _show_matrix(matrix: dict[str, Any]) -> None:

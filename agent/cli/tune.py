@@ -8,7 +8,7 @@ import typer
 
 from agent.cli.options import ApiKey, AsJson, ConfigFile, StateDir, Url
 
-ROWS = 21  # thresholds of the printed table: five percent apart
+STEP = 0.05  # 0..1, share of answers by which the printed table's rows differ at least
 
 
 def tune(
@@ -116,11 +116,11 @@ def _print(found: dict[str, Any], change: dict[str, Any] | None, json: bool) -> 
     if json:
         return out.as_json(found | {"applied": change})
     who = f"{found['adapter'] or 'the base'}, {found['skill'] or 'all skills'}"
-    step = max(1, (len(found["points"]) - 1) // (ROWS - 1))
     out.table(f"What each threshold would have done: {who}, {found['n']} answers, {found['audits']} audited", (
-        "threshold", "System 2 answers", "disagreement", "95 % interval", "audits worth", "tokens", "seconds", "cost",
-        "the log",
-    ), [_point(point) for point in found["points"][::step]])  # fmt: skip
+        "from", "System 2", "disagree", "95 % interval", "audits", "tokens", "s", "cost",
+    ), [_point(point) for point in rows(found["points"])])  # fmt: skip
+    for reason in dict.fromkeys(p["out_of_support"] for p in rows(found["points"]) if p["out_of_support"]):
+        out.console.print(f"Out of support: {reason}", markup=False)
     _plot(found)
     say = out.console.print
     say(f"Calibration: {found['calibration']}. In force: {_in_force(found)}", markup=False)
@@ -133,18 +133,27 @@ def _print(found: dict[str, Any], change: dict[str, Any] | None, json: bool) -> 
             markup=False)  # fmt: skip
 
 
+def rows(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points that a table shows: the first, the last, and between them where the share escalated moved on."""
+    chosen = points[:1]
+    for point in points[1:]:
+        if point["escalated"] - chosen[-1]["escalated"] >= STEP:
+            chosen.append(point)
+    return chosen if chosen[-1] is points[-1] else [*chosen, points[-1]]
+
+
 def _point(point: dict[str, Any]) -> tuple[Any, ...]:
     from agent.cli import out
 
-    unsure = point["out_of_support"] is not None or point["disagreement"] is None
-    interval = f"{out.percent(point['low'])} to {out.percent(point['high'])}"
+    interval = f"{100 * point['low']:.1f}-{100 * point['high']:.1f} %"
+    disagree = None if point["disagreement"] is None else out.percent(point["disagreement"])
+    if point["out_of_support"] is not None:
+        disagree, interval = "unknown", "out of support"
     numbers = [None if point[name] is None else f"{point[name]:.{digits}f}"
-               for name, digits in (("tokens", 1), ("seconds", 2), ("cost", 2))]  # fmt: skip
-    said = "out of support: " + point["out_of_support"] if point["out_of_support"] else "accepts nothing"
+               for name, digits in (("tokens", 0), ("seconds", 2), ("cost", 2))]  # fmt: skip
     return (
-        f"{point['threshold']:.2f}", out.percent(point["escalated"]),
-        "-" if unsure else out.percent(point["disagreement"]), "-" if unsure else interval,
-        f"{point['effective']:.0f}", *numbers, said if unsure else "",
+        f"{point['threshold']:.3f}", out.percent(point["escalated"]), disagree, interval if disagree else None,
+        f"{point['effective']:.0f}", *numbers,
     )  # fmt: skip
 
 
