@@ -107,7 +107,7 @@ async def one_day(asker: Asker, day: Sequence[Question], show: Show, number: int
     show.chapter(
         f"Day {number}: {len(day)} questions, no answers given",
         "Where System 1 may not be trusted yet, System 2 thinks four times and votes.",
-        "What all four agree on becomes a lesson. Nobody tells the service what is right.",
+        "What they agree on becomes a lesson. Nobody tells the service what is right.",
     )
     answers = await live_a_day(asker, day, show)
     show.say(f"In auto mode right: {scores(answers)}")
