@@ -1,0 +1,146 @@
+"""The night's story with the real trainer on a tiny model; the engine is scripted, so that the examination is known."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from adapters.manifest import verify
+from adapters.model import ModelFolder
+from adapters_fakes import tiny_model
+from agent.answer import Day, answer
+from agent.learn import Night
+from day_fakes import ScriptedEngine, asked, day
+from memory.errors import Conflict
+from memory.records import AdapterStatus, Message, Mode
+
+IDENTITY = "sha256:" + "0" * 64
+
+
+class School(ScriptedEngine):
+    """System 2 adds rightly, the base's System 1 says 7, an adapter's says what `pupil` says."""
+
+    def __init__(self, pupil: Callable[[int], str]) -> None:
+        super().__init__(self._said)
+        self.pupil = pupil
+
+    def _said(self, model: str, text: str) -> str:
+        numbers = re.findall(r"\d+", text)
+        total = sum(map(int, numbers[:2]))
+        if "Number only" in text:
+            return self.pupil(total) if model.startswith("sn-") else "7"
+        return f"The answer is {total}." if len(numbers) == 2 and "What is" in text else "A sentence of the base."
+
+    async def answer_logprobs(self, model: str, messages: Sequence[Message], answer: str) -> tuple[float, ...]:
+        return (-0.5,) * 4
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return ModelFolder(str(tiny_model(tmp_path_factory.mktemp("base"))), IDENTITY, "folder", "tiny")
+
+
+@pytest.fixture
+async def school(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    """A day of 100 thought-through questions over an engine whose pupil is given; closed at the end."""
+    opened: list[Day] = []
+
+    async def of(pupil: Callable[[int], str], **more: Any) -> Day:
+        train = {"epochs": 1, "rank": 4, "nice": 0}
+        one = day(tmp_path, School(pupil), curate={"single_user": True}, train=train, **more)
+        opened.append(one)
+        for number in range(100):
+            await answer(one, *asked(one, f"What is {number + 10} + {number * 7}?", Mode.SYSTEM2, number))
+        return one
+
+    yield of
+    for one in opened:
+        one.memory.close()
+
+
+async def test_a_pupil_that_learnt_is_promoted_and_answers(school: Any, base: ModelFolder) -> None:
+    one = await school(str)
+    report = await Night(one, base).run("test")
+    assert report.outcome == "promoted", report.reason
+    live = one.memory.live()
+    assert live is not None
+    assert one.pointer.now.adapter is not None
+    assert (live.name, one.pointer.now.adapter.name) == (report.adapter, report.adapter)
+    assert verify(Path(one.config.state_dir) / "adapters" / live.name, IDENTITY).n_lessons == report.lessons["sums"]
+    assert live.report["gate"]["promote"] is True
+    assert {e.kind for e in one.memory.episodes(adapter=live.name)} == {"replay"}
+    episode = await answer(one, *asked(one, "What is 3 + 5?", Mode.SYSTEM1, 999))
+    assert (episode.reply, episode.adapter) == ("8", live.name)
+    heldout = {e.ask.prompt_key for e in one.memory.episodes(heldout=True, limit=1000)}
+    assert heldout.isdisjoint(lesson.prompt_key for lesson in one.memory.lessons(live.name))
+
+
+async def test_a_pupil_that_learnt_nothing_is_rejected_with_the_reason(school: Any, base: ModelFolder) -> None:
+    one = await school(lambda total: "7")
+    report = await Night(one, base).run("test")
+    assert report.outcome == "rejected"
+    assert "no gain beyond chance" in report.reason
+    assert (one.memory.live(), one.pointer.now.adapter) == (None, None)
+    assert one.memory.adapter(report.adapter).status is AdapterStatus.REJECTED
+    assert report.adapter not in one.engine.loaded
+
+
+async def test_a_killed_trainer_fails_the_night_and_changes_nothing(school: Any, base: ModelFolder) -> None:
+    one = await school(str)
+    night = Night(one, base)
+    task = asyncio.create_task(night.run("test"))
+    with pytest.raises(Conflict):
+        while night.progress.stage != "distil":
+            await asyncio.sleep(0.01)
+        await night.run("a second one")
+    trainer = await _trainer()
+    trainer.send_signal(signal.SIGKILL)
+    report = await task
+    assert report.outcome == "failed"
+    assert "signal 9" in report.reason
+    assert "out of memory" in report.reason
+    assert (one.memory.live(), one.memory.adapters()) == (None, [])
+    assert not list((Path(one.config.state_dir) / "adapters").glob("sn-*"))
+    assert one.memory.nights()[0].outcome == "failed"
+
+
+async def _trainer() -> psutil.Process:
+    while True:
+        for child in psutil.Process(os.getpid()).children(recursive=True):
+            if "adapters.train" in child.cmdline():
+                return child
+        await asyncio.sleep(0.01)
+
+
+async def test_an_adapter_that_answers_otherwise_than_examined_is_not_put_in_force(school: Any, base: ModelFolder) -> None:
+    one = await school(str)
+    night = Night(one, base)
+    promote = night._promote
+
+    async def changed(*given: Any) -> Any:
+        one.engine.pupil = lambda total: "1"  # as if the engine served stale weights
+        return await promote(*given)
+
+    night._promote = changed  # type: ignore[method-assign]
+    report = await night.run("test")
+    assert report.outcome == "failed"
+    assert "canary" in report.reason
+    assert one.pointer.now.adapter is None
+    assert [a.status for a in one.memory.adapters()] == [AdapterStatus.REJECTED]
+
+
+async def test_nothing_agreed_is_nothing_learnt(tmp_path: Path, base: ModelFolder) -> None:
+    one = day(tmp_path, School(str))
+    report = await Night(replace(one), base).run("test")
+    assert report.outcome == "skipped"
+    assert "no agreed answers" in report.reason
+    one.memory.close()
