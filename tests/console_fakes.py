@@ -151,7 +151,8 @@ def fill(memory: Memory, adapters: list[Adapter], n: int, now: float) -> None:
     for number in range(n):
         adapter, gain = stages[3 * number // n]
         skill = names[min(3, int(rng.expovariate(0.9)))]
-        at = now - 60 - 6 * 86400 * (1 - number / n) ** 2
+        ago = 1 - number / n
+        at = now - 60 - 6 * 86400 * (ago + 0.02 * math.sin(12 * math.pi * ago))  # a wave a day
         gained = gain * (0.15 if skill == "weekdays" else 1.0)
         episode, audit = one(number, at, skill, adapter, gained, rng)
         memory.remember(episode)

@@ -228,7 +228,7 @@ def test_keys_change_views_and_the_theme(opened: Open) -> None:
     page.keyboard.press("3")
     ready(page, "thresholds")
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
     page.keyboard.press("Escape")
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()

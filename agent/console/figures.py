@@ -9,7 +9,7 @@ from typing import Any
 from agent.answer import Day
 from agent.skills import matrix, versions
 from agent.tuning import in_force, newest_by_hand
-from memory.records import SkillScore
+from memory.records import SkillScore, SkillState
 from memory.rows import SkillStateRow
 from memory.store import Memory
 from policies.automaticity import SkillVersion
@@ -45,10 +45,12 @@ def _skill(
     served: Sequence[SkillVersion],
     state: SkillStateRow | None,
 ) -> dict[str, Any]:
+    asked = any(one.skill == name for one in served)
+    unknown = "too few answers to say more" if asked else "it was not asked yet"
     return {
         "skill": name,
-        "state": state.state.value if state else None,
-        "reason": state.reason if state else None,
+        "state": (state.state if state else SkillState.PRACTISING).value,
+        "reason": state.reason if state else unknown,
         "since": state.since if state else None,
         "examined": {adapter: asdict(row[name]) for adapter, row in scores.items() if name in row},
         "served": {one.adapter or "": asdict(one) for one in served if one.skill == name},

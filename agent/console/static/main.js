@@ -73,7 +73,7 @@ function keys() {
   const rows = [["1 … 5", "the views, from left to right"], ["/", "search the episodes"], ["j  k", "next and previous row of a list"],
     ["T", "light, dark, or as the system"], ["Tab, Enter, ← →", "every control, every slider"], ["Esc", "leave a question unanswered"]];
   const list = h("dl", { class: "facts" }, rows.map(([key, text]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, text)]));
-  ask({ title: "Keys", fields: [list], yes: "Close" });
+  ask({ title: "Keyboard", fields: [list], yes: "Close" });
 }
 
 /** Move among the links of the list in view. */

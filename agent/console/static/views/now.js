@@ -30,7 +30,7 @@ export function open(root, { guarded }) {
   h("div", { class: "columns" }, panel("Night", { class: "w4", end: learn }, night), panel("Last nights", { class: "w8" }, nights)));
 
   function options() {
-    return { scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(4, high * 1.08)] } }, cursor: { y: false, points: { show: false } },
+    return { scales: { x: { time: true, range: () => [seen.since, seen.since + 72 * seen.step_s] }, y: { range: (_, low, high) => [0, Math.max(4, high * 1.08)] } }, cursor: { y: false, points: { show: false } },
       axes: [times(), axis({ size: 46 })],
       series: [{}, { label: "all", stroke: () => ink("two"), fill: () => ink("two"), paths: bars(0.8), points: { show: false }, width: 0 },
         { label: "System 1", stroke: () => ink("one"), fill: () => ink("one"), paths: bars(0.8), points: { show: false }, width: 0 }] };
@@ -123,7 +123,7 @@ function running(status) {
 }
 
 function lastNights(rows) {
-  return table([["Began", (n) => when(n.started_at)], ["Took", (n) => seconds(n.finished_at ? n.finished_at - n.started_at : null), "n"],
-    ["Outcome", (n) => badge(n.outcome)], ["Adapter", (n) => (n.adapter ? h("a", { href: `#/adapters/${n.adapter}` }, short(n.adapter)) : "")],
+  return table([["Began", (n) => when(n.started_at), "whole"], ["Took", (n) => seconds(n.finished_at ? n.finished_at - n.started_at : null), "n"],
+    ["Outcome", (n) => badge(n.outcome)], ["Adapter", (n) => (n.adapter ? h("a", { href: `#/adapters/${n.adapter}` }, short(n.adapter)) : ""), "whole"],
     ["Reason", (n) => n.report?.reason || n.reason]], rows, { empty: "No night has run yet.", label: "Last nights" });
 }

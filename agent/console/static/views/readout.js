@@ -19,7 +19,7 @@ export function readout(state) {
     h("th", { class: "n", scope: "col" }, before ? `Now ${fixed(state.found.in_force.value, 3)}` : "Now"), h("th", { class: "n", scope: "col" }, "Change"));
   const body = rows.map(([name, text, number, say, lower]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "n" }, text(there)),
     h("td", { class: "n" }, before ? text(before) : "–"), h("td", { class: "n" }, change(there, before, number, say, lower))));
-  return h("div", {}, h("table", { class: "compact", "aria-label": "What this threshold would have done" }, h("thead", {}, head), h("tbody", {}, body)), sentence(there, state));
+  return h("div", {}, h("table", { class: "compact", "aria-label": "What this threshold would have done" }, h("thead", {}, head), h("tbody", {}, body)), h("p", { class: `note ${judgement(state).kind}` }, judgement(state).text));
 }
 
 function change(there, before, number, say, lower = false) {
@@ -32,13 +32,15 @@ function change(there, before, number, say, lower = false) {
 
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
 
-function sentence(there, state) {
-  if (there.out_of_support) return h("p", { class: "note", role: "note" }, `Out of support: ${there.out_of_support}`);
+/** What the log says of the threshold against the goal: { text, kind }. */
+export function judgement(state) {
+  const there = nearest(state.found.points, state.at);
   const { goal } = state.found;
-  if (there.disagreement === null) return h("p", { class: "note" }, "Nothing would be answered directly.");
+  if (there.out_of_support) return { text: `Out of support: ${there.out_of_support}`, kind: "" };
+  if (there.disagreement === null) return { text: "Nothing would be answered directly.", kind: "" };
   const within = there.upper <= goal.max_disagreement;
-  return h("p", { class: `note ${within ? "good-ink" : "bad-ink"}` },
-    `At confidence ${percent(goal.confidence)} the disagreement is at most ${percent(there.upper, 1)}: ${within ? "within" : "above"} the goal of ${percent(goal.max_disagreement, 1)}.`);
+  const text = `At confidence ${percent(goal.confidence)} System 2 contradicts at most ${percent(there.upper, 1)}: ${within ? "within" : "above"} the goal of ${percent(goal.max_disagreement, 1)}.`;
+  return { text, kind: within ? "good-ink" : "bad-ink" };
 }
 
 export function nearest(all, value) {

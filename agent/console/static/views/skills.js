@@ -1,7 +1,8 @@
 // How automatic each skill has become, over adapter versions.
 
-import { get } from "../api.js";
+import { get, post } from "../api.js";
 import { axis, Chart, COLOURS, line, shares } from "../chart.js";
+import { askWhy, say } from "../dialog.js";
 import { badge, h, panel, table } from "../dom.js";
 import { count, fixed, percent, points, seconds, short } from "../format.js";
 
@@ -28,6 +29,14 @@ export function open(root, { guarded }) {
     list.replaceChildren(list.firstChild, skillTable(state));
     matrix.replaceChildren(matrix.firstChild, matrixTable(state), sums(state.seen.forgetting));
   }
+  state.release = (skill) => guarded(async () => {
+    const why = await askWhy({ title: `Let ${skill} be tried again?`, yes: "Release",
+      text: "It was found not to distil. Released, System 1 may answer it where it is sure, and the nights learn it again." });
+    if (why === null) return;
+    await post(`/api/skills/${encodeURIComponent(skill)}/release`, { why });
+    say(`${skill} is practising now.`);
+    await load();
+  });
   guarded(load);
   const timer = setInterval(() => document.hidden || guarded(load), 15000);
   return { stop() { clearInterval(timer); examined.stop(); direct.stop(); } };
@@ -84,7 +93,8 @@ function skillTable(state) {
     ["Lessons", (one) => count(served(one)?.lessons), "n"],
     ["Tokens", (one) => fixed(served(one)?.tokens, 0), "n"],
     ["Time", (one) => seconds(served(one)?.seconds), "n"],
-    ["Why", (one) => h("span", { class: "note" }, one.reason ?? "")],
+    ["Why", (one) => [h("span", { class: "note" }, one.reason), " ", one.state === "deliberate"
+      ? h("button", { type: "button", class: "small", onclick: () => state.release(one.skill) }, "Release…") : ""]],
   ], state.seen.skills.map((one) => state.skills.find((s) => s.skill === one.skill) ?? one),
   { label: `Skills under ${adapter.name ?? "the base"}`, empty: "No skill is named in the settings." });
 }
@@ -102,6 +112,6 @@ function matrixTable(state) {
 }
 
 function sums(found) {
-  if (!found) return null;
+  if (!found || found.acc === null) return "";
   return h("p", { class: "note" }, `Mean after the last: ${percent(found.acc)}. Backward transfer: ${points(found.backward)}. Forgetting: ${points(found.forgetting)}.`);
 }

@@ -5,7 +5,7 @@ import { ask, askWhy, say } from "../dialog.js";
 import { badge, h, options, panel, table } from "../dom.js";
 import { fixed, percent, short, when } from "../format.js";
 import { curves } from "./curves.js";
-import { readout } from "./readout.js";
+import { judgement, readout } from "./readout.js";
 
 export const title = "Thresholds";
 
@@ -13,8 +13,8 @@ export function open(root, { guarded }) {
   const state = { set: null, found: null, at: 0.9, from: 0 };
   const skill = h("select", { "aria-label": "Skill", onchange: () => guarded(replay) });
   const adapter = h("select", { "aria-label": "Log of", onchange: () => guarded(replay) });
-  const most = h("input", { type: "number", min: 0.5, max: 50, step: 0.5, value: "5", "aria-label": "Disagreement at most, percent", onchange: () => guarded(replay) });
-  const sure = h("input", { type: "number", min: 51, max: 99.9, step: 1, value: "90", "aria-label": "with confidence, percent", onchange: () => guarded(replay) });
+  const most = h("input", { type: "number", min: 0.5, max: 50, step: 0.5, "aria-label": "Disagreement at most, percent", onchange: () => guarded(replay) });
+  const sure = h("input", { type: "number", min: 51, max: 99.9, step: 1, "aria-label": "with confidence, percent", onchange: () => guarded(replay) });
   const slider = h("input", { type: "range", id: "threshold", min: 0, max: 1, step: 0.005, "aria-label": "Threshold", oninput: () => move(Number(slider.value)) });
   const exact = h("input", { type: "number", id: "exact", min: 0, max: 1, step: 0.005, "aria-label": "Threshold, as a number", onchange: () => move(Number(exact.value)) });
   const apply = h("button", { type: "button", class: "main", id: "apply", onclick: () => guarded(put) }, "Apply…");
@@ -45,9 +45,11 @@ export function open(root, { guarded }) {
   }
 
   async function replay() {
-    const goal = { max_disagreement: Number(most.value) / 100, confidence: Number(sure.value) / 100 };
+    const goal = most.value && sure.value ? { max_disagreement: Number(most.value) / 100, confidence: Number(sure.value) / 100 } : {};
     if (!state.found) told.replaceChildren(h("p", { class: "note" }, "Replaying the log…"));
     state.found = await get("/api/whatif", { skill: skill.value, adapter: adapter.value, ...goal });
+    most.value = String(+(100 * state.found.goal.max_disagreement).toFixed(2)); // the settings' goal, until another is given
+    sure.value = String(+(100 * state.found.goal.confidence).toFixed(2));
     look((state.found.points.find((p) => p.threshold >= 0.5)?.escalated ?? 1) < 0.1 ? 0.5 : 0);
     advise();
     move(state.found.in_force?.value ?? state.found.recommendation?.threshold ?? 0.9);
@@ -96,7 +98,7 @@ export function open(root, { guarded }) {
     const what = skill.value || "every skill without a threshold of its own";
     const before = state.found.in_force;
     const why = await askWhy({ title: `Trust System 1 from ${fixed(value, 3)}?`, yes: "Apply",
-      text: `For ${what}, under ${state.set.adapter ?? "the base"}, instead of ${before ? fixed(before.value, 3) : "none"}. It takes effect with the next request and can be undone.` });
+      text: `For ${what}, under ${state.set.adapter ?? "the base"}, instead of ${before ? fixed(before.value, 3) : "none"}. ${judgement(state).text} It takes effect with the next request and can be undone.` });
     if (why === null) return;
     const { certificate, goal } = state.found;
     const certified = certificate.threshold !== null && Math.abs(certificate.threshold - value) < 1e-9;
