@@ -204,7 +204,7 @@ def test_requests_that_all_fail_end_the_demo(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(service, "missing", lambda: None)
     service.url = "http://127.0.0.1:9"
     measured = Measured("m", "e", "small")
-    size = Size(day={"three_sums": 12}, measured=12, auto=4)
+    size = Size(day={"three_sums": 12}, measured={"three_sums": 12}, auto=4)
     show = Show(Console(file=(tmp_path / "out.txt").open("w")))
     with pytest.raises(DemoFailed, match=r"no question is answered"):
         asyncio.run(story.tell(service, CONFIG, size, 1, measured, show, time.perf_counter()))
@@ -242,7 +242,7 @@ def test_every_size_has_settings_and_enough_questions(tmp_path: Path) -> None:
         config = prepare(tmp_path, size, None)
         plan = story.plan(size, config, 1)
         assert sum(map(len, plan.days)) == sum(size.day.values()), name
-        assert len(plan.measured) == size.measured * len(size.day), name
+        assert len(plan.measured) == sum(size.measured.values()), name
         assert config.train.epochs == size.epochs
 
 

@@ -11,23 +11,24 @@ class Size:
     """A run's extent."""
 
     day: Mapping[str, int]  # unlabelled questions of each skill
-    measured: int  # held-out questions of each skill, asked of System 1 before and after each night
+    measured: Mapping[str, int]  # held-out questions by skill, asked of System 1 before and after each night
     auto: int  # of them, asked once more in auto mode after the last night
     nights: int = 1  # the day is cut into as many parts, each followed by a night
     epochs: int = 3  # passes over the lessons
     heldout_share: float = 0.15  # 0..1, of the day's questions: the gate and the calibration live on them
 
 
+SKILLS = ("three_sums", "plus_minus", "minutes", "perimeter", "stories", "reviews")
 SIZES: Mapping[str, Size] = {
     "full": Size(
-        day={"three_sums": 230, "plus_minus": 210, "minutes": 110, "perimeter": 90, "stories": 40, "reviews": 30},
-        measured=100,
-        auto=40,
+        day={"three_sums": 210, "plus_minus": 180, "minutes": 80, "perimeter": 70, "stories": 30, "reviews": 20},
+        measured={"three_sums": 100, "plus_minus": 100, "minutes": 60, "perimeter": 60, "stories": 50, "reviews": 50},
+        auto=25,
     ),
     # Few lessons: more passes over them, and more of the day held out, or no gain could be told from chance.
     "small": Size(
         day={"three_sums": 30, "plus_minus": 30, "minutes": 60, "perimeter": 60, "stories": 8, "reviews": 12},
-        measured=20,
+        measured=dict.fromkeys(SKILLS, 20),
         auto=8,
         epochs=4,
         heldout_share=0.25,

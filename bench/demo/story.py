@@ -39,7 +39,7 @@ def plan(size: Size, config: Config, seed: int) -> Questions:
     traffic: list[list[Question]] = []
     skills = {skill.name: skill for skill in config.skills}
     for name, n in size.day.items():
-        asked, held = split(skills[name], n + TRAFFIC, size.measured, config.heldout_share, seed)
+        asked, held = split(skills[name], n + TRAFFIC, size.measured[name], config.heldout_share, seed)
         for part, day in enumerate(days):
             day.append(asked[n * part // size.nights : n * (part + 1) // size.nights])
         measured += held
