@@ -158,7 +158,7 @@ def _show_methods(rows: list[dict[str, Any]]) -> None:
         for r in rows
     ])  # fmt: skip
     said = "runs: of System 2, times the votes in each; agree: the winner's share of the votes; serve/train: runs good "
-    said += "enough to be served and to teach; changed: verdicts that contradict System 1's draft; tokens and seconds of a run"
+    said += "enough to be served and to teach; changed: verdicts against System 1's draft; tokens and seconds of a run"
     out.console.print(said, markup=False, highlight=False)
 
 
