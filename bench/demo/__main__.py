@@ -14,6 +14,7 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
+from agent.cli.service import address
 from agent.config import Config, load
 from bench.demo.page import page
 from bench.demo.report import Measured, build, complaints
@@ -82,6 +83,8 @@ def clear(state: Path) -> None:
     if state.exists() and any(state.iterdir()):
         if not (state / "demo").exists():
             raise DemoFailed(f"{state} holds something else than an earlier demonstration; name another --state")
+        if (url := address(state)) is not None:
+            raise DemoFailed(f"a service is running on {state} ({url}); stop it first, or name another --state")
         shutil.rmtree(state)
     state.mkdir(parents=True, exist_ok=True)
     (state / "demo").touch()
