@@ -98,9 +98,9 @@ async def test_a_killed_trainer_fails_the_night_and_changes_nothing(school: Any,
     one = await school(str)
     night = Night(one, base)
     task = asyncio.create_task(night.run("test"))
+    while night.progress.stage != "distil":
+        await asyncio.sleep(0.01)
     with pytest.raises(Conflict):
-        while night.progress.stage != "distil":
-            await asyncio.sleep(0.01)
         await night.run("a second one")
     trainer = await _trainer()
     trainer.send_signal(signal.SIGKILL)
@@ -121,7 +121,7 @@ async def _trainer() -> psutil.Process:
         await asyncio.sleep(0.01)
 
 
-async def test_an_adapter_that_answers_otherwise_than_examined_is_not_put_in_force(school: Any, base: ModelFolder) -> None:
+async def test_an_adapter_that_answers_otherwise_than_examined_is_refused(school: Any, base: ModelFolder) -> None:
     one = await school(str)
     night = Night(one, base)
     promote = night._promote
