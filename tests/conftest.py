@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from real_service import Service
 
 from agent.engine.client import VllmEngine
 from agent.engine.launch import BASE
+from real_service import Service
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,6 @@ from random import Random
 from typing import Any
 
 from adapters_fakes import BASE, made_adapter
-from memory_fakes import lesson
-
 from agent.config import Config
 from agent.recalibrate import WHO
 from memory.records import (
@@ -39,6 +37,7 @@ from memory.records import (
     Verdict,
 )
 from memory.store import Memory
+from memory_fakes import lesson
 from policies.calibration import Calibrator
 from policies.confidence import FEATURES
 from policies.skills import is_heldout

@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
-from adapters_fakes import BASE
-from console_fakes import HOSTILE, fill, learnt, settings
-from day_fakes import ScriptedEngine
 from fastapi import FastAPI
 
 from adapters.model import ModelFolder
+from adapters_fakes import BASE
 from agent.answer import Day
 from agent.config import Config
 from agent.daemon import Daemon
 from agent.http.app import build
 from agent.recalibrate import in_force_for
 from agent.serve import take_port, url_of
+from console_fakes import HOSTILE, fill, learnt, settings
+from day_fakes import ScriptedEngine
 from memory.records import Adapter
 from memory.store import Memory
 

@@ -7,9 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
-from memory_fakes import accepted, audit, episode
-
 from memory.store import Memory, MemorySettings
+from memory_fakes import accepted, audit, episode
 
 
 def main(state_dir: Path, first: int) -> None:

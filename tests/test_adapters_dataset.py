@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from adapters_fakes import BASE, lesson, sums, tiny_tokenizer
 
 from adapters.dataset import Anchor, Item, batches, encode, flatten, n_steps, read_data, write_data
 from adapters.job import Job, TrainSettings, rate, read_job, write_job
+from adapters_fakes import BASE, lesson, sums, tiny_tokenizer
 from memory.errors import BadInput
 
 ANCHOR = Anchor(({"role": "user", "content": "Name a colour."},), "Blue", ended=False)

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from adapters_fakes import BASE, made_adapter
 
 from adapters.manifest import MANIFEST, WEIGHTS, adapter_digest, read_manifest, verify
+from adapters_fakes import BASE, made_adapter
 from memory.errors import Damaged
 
 

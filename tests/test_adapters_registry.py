@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from adapters_fakes import BASE, FakeRows, made_adapter
-
 from adapters.manifest import MANIFEST, WEIGHTS
 from adapters.process import HIDDEN
 from adapters.registry import adapter_of, manifests, next_number, prune, reconcile
+from adapters_fakes import BASE, FakeRows, made_adapter
 from memory.records import AdapterStatus
 
 DEAD = 2**22 + 1  # above the largest pid of Linux

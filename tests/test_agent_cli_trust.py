@@ -14,8 +14,6 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from day_fakes import ScriptedEngine, day
-from memory_fakes import adapter, audit, episode, lesson
 from typer.testing import CliRunner
 
 from adapters.model import ModelFolder
@@ -30,9 +28,11 @@ from agent.in_force import InForce
 from agent.known import known, quarantine_conflicts
 from agent.learn import Night
 from agent.trust import TrustSettings, daily
+from day_fakes import ScriptedEngine, day
 from memory.errors import BadInput, Conflict, NotFound, SecondNatureError
 from memory.records import AdapterStatus
 from memory.store import Memory
+from memory_fakes import adapter, audit, episode, lesson
 from policies.curate import Reason, curate
 
 SECRET = "the blue heron flies at noon"
@@ -250,6 +250,9 @@ async def test_at_night_the_adapter_answers_until_the_next_night_is_over(tmp_pat
 async def test_a_night_that_runs_while_something_is_forgotten_is_discarded(served: Served) -> None:
     await forget_running(served, {"source": "mallory"}, "me", "")  # type: ignore[arg-type]
     assert served.night.spoiled == SPOILED
+    with pytest.raises(Conflict, match="forgotten"):
+        await served.night._distil([lesson(episode(1))], [])
+    assert not list((served.memory.state_dir / "nights").rglob("lessons.jsonl"))
     with pytest.raises(Conflict, match="forgotten"):
         served.night._register(SimpleNamespace(name="sn-0003-000003"), [lesson(episode(1))])  # type: ignore[arg-type]
     served.night.spoiled = None

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from engine_fakes import WORDS, FakeVllm, fault, serving
 
 from agent.engine.client import Delta, Priority, Sampling, VllmEngine
 from agent.engine.supervisor import free_port
+from engine_fakes import WORDS, FakeVllm, fault, serving
 from memory.errors import BadInput, NotFound, SecondNatureError, TimedOut, TooMany, Unavailable
 
 ASK = ({"role": "user", "content": "What is 2 + 2?"},)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from engine_fakes import FakeVllm, fault, serving
 
 from agent.engine.client import Delta, Sampling
 from agent.engine.pool import EnginePool, head
 from agent.engine.settings import EngineSettings
 from agent.engine.supervisor import free_port
+from engine_fakes import FakeVllm, fault, serving
 from memory.errors import BadInput, Unavailable
 from memory.records import Message
 

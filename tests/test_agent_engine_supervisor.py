@@ -53,7 +53,7 @@ def supervisor(
 
 async def until(true: Callable[[], bool], limit_s: float = 20) -> None:
     async with asyncio.timeout(limit_s):
-        while not true():  # noqa: ASYNC110  # another process's state: there is no event for it
+        while not true():  # another process's state: there is no event for it
             await asyncio.sleep(0.02)
 
 

@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from day_fakes import SURE, ScriptedEngine, asked, day
-from memory_fakes import adapter, episode, lesson
-
 from agent.answer import answer
 from agent.in_force import InForce
 from agent.novelty import put_lessons
 from agent.recalibrate import in_force_for
+from day_fakes import SURE, ScriptedEngine, asked, day
 from memory.records import Message, Mode, System
+from memory_fakes import adapter, episode, lesson
 from policies.confidence import FEATURES
 
 LIVE = adapter(1)

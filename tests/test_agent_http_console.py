@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from console_service import Served, served
 
 from agent.http.console import static
+from console_service import Served, served
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,10 @@ import pytest
 import schemathesis
 import uvicorn
 import yaml
-from day_fakes import ScriptedEngine, day
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from memory_fakes import adapter, episode
 from schemathesis import GenerationMode
 
 from agent import trust
@@ -30,8 +28,10 @@ from agent.config import Config, load
 from agent.engine.client import Raw
 from agent.http.app import build, no_lifespan
 from agent.practice import read_prompts
+from day_fakes import ScriptedEngine, day
 from memory.errors import BadConfig, BadInput
 from memory.store import Memory
+from memory_fakes import adapter, episode
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))  # requests made up for each route, twice: in form and out of form
 OPEN = {"/healthz", "/readyz"}

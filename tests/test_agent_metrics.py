@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from memory_fakes import accepted, episode
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.metrics import Metrics
+from memory_fakes import accepted, episode
 
 DASHBOARD = Path(__file__).parent.parent / "docs" / "grafana.json"
 NAME = re.compile(r"\b((?:secondnature|gen_ai_client)_[a-z0-9_]+)(?=[{\[ ),]|$)")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from day_fakes import ScriptedEngine, day
-from tuning_fakes import remember_past
-
 from agent.in_force import RECALIBRATION, VIGIL
 from agent.recalibrate import audits_of, look, outcomes_of
+from day_fakes import ScriptedEngine, day
 from policies.calibration import usable
+from tuning_fakes import remember_past
 
 
 def quiet(model: str, text: str) -> str:

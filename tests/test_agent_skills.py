@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from memory_fakes import accepted, adapter, audit, deliberation, episode, lesson
 
 from agent import skills
 from agent.in_force import VIGIL
 from memory.errors import BadInput, NotFound
 from memory.records import AdapterStatus, Grade, SkillScore, SkillState
 from memory.store import Memory
+from memory_fakes import accepted, adapter, audit, deliberation, episode, lesson
 from policies.automaticity import AutomaticitySettings
 
 LIVE = "sn-0001-000001"

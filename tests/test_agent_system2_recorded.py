@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 import pytest
-from record_outputs import CASES, FILE
 
 from agent.cli.tree import tree
 from agent.engine.wire import Sampling
@@ -19,6 +18,7 @@ from agent.system2.settings import System2Settings
 from agent.system2.think import Think
 from memory.records import Completion, Deliberation, Message
 from policies.skills import SkillSettings
+from record_outputs import CASES, FILE
 
 RECORDED: Mapping[str, Any] = orjson.loads(FILE.read_bytes())
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from day_fakes import ScriptedEngine, asked, day
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agent.answer import Day, answer, thinking
 from agent.engine.client import Priority
 from agent.stream import streamed
 from agent.traces import NoTraces, OtelTraces, TraceSettings, open_traces
+from day_fakes import ScriptedEngine, asked, day
 from memory.errors import Unavailable
 from memory.records import Mode
 

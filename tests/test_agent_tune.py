@@ -12,8 +12,6 @@ import anyio.from_thread
 import httpx
 import orjson
 import pytest
-from day_fakes import ScriptedEngine, asked, day
-from tuning_fakes import remember_past
 from typer.testing import CliRunner
 
 from agent.answer import answer
@@ -22,10 +20,12 @@ from agent.http.app import build, no_lifespan
 from agent.recalibrate import in_force_for, recalibrate
 from agent.tuning import apply_threshold, whatif
 from agent.vigil import rule_of
+from day_fakes import ScriptedEngine, asked, day
 from memory.errors import BadInput
 from memory.records import System
 from memory.store import Memory
 from policies.certify import Goal
+from tuning_fakes import remember_past
 
 
 def script(model: str, text: str) -> str:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from day_fakes import SURE, ScriptedEngine, asked, day
-from memory_fakes import episode
 
 from agent.answer import Day, answer
 from agent.recalibrate import WHO
 from agent.tuning import apply_threshold, undo_threshold, whatif
+from day_fakes import SURE, ScriptedEngine, asked, day
 from memory.errors import BadInput, NotFound
 from memory.records import System
 from memory.store import Memory
+from memory_fakes import episode
 from policies.confidence import FEATURES
 
 ZEROS = (0.0,) * len(FEATURES)

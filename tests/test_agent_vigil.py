@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from day_fakes import SUMS, SURE, ScriptedEngine, asked, day
 
 from agent.answer import Day, answer, thinking
 from agent.engine.client import Priority
 from agent.in_force import RECALIBRATION, VIGIL, InForce
 from agent.recalibrate import in_force_for, set_by_hand
 from agent.vigil import Vigil, alarmed_at, moved, rule_of
+from day_fakes import SUMS, SURE, ScriptedEngine, asked, day
 from memory.records import System
 from policies.certify import Certificate
 from policies.confidence import FEATURES

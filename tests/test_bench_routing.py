@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tuning_fakes import answered, remember_past
 
 from agent.confidence import reports
 from bench.routing import Pairs, at_random, demo_gold, fixed, pairs_of, recovered, routed, write
 from memory.store import Memory
 from policies.calibration import CalibrationSettings
+from tuning_fakes import answered, remember_past
 
 
 def pairs(first: list[float], second: list[float], confidence: list[float]) -> Pairs:

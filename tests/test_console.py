@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import httpx
 import pytest
-from console_fakes import HOSTILE
-from console_service import Served, served
-from day_fakes import ScriptedEngine
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from agent.http.keys import create
+from console_fakes import HOSTILE
+from console_service import Served, served
+from day_fakes import ScriptedEngine
 
 pytestmark = pytest.mark.browser
 VIEWS = ("now", "skills", "thresholds", "episodes", "adapters")
@@ -172,6 +172,17 @@ def test_a_rollback_rolls_back_and_a_promotion_promotes(opened: Open, site: Serv
     assert status(site)["adapter"] == newer
     assert isinstance(site.day.engine, ScriptedEngine)
     assert list(site.day.engine.loaded) == [newer]
+
+
+def test_a_deliberate_skill_is_released(opened: Open, site: Served) -> None:
+    page = opened("skills")
+    ready(page, "skills")
+    row = page.get_by_role("table", name="Skills under").get_by_role("row", name="weekdays")
+    expect(row).to_contain_text("deliberate")
+    row.get_by_role("button", name="Release…").click()
+    confirm(page, "Release")
+    expect(row).to_contain_text("practising")
+    assert status(site)["deliberate"] == []
 
 
 def test_what_was_said_is_shown_as_text(opened: Open, site: Served) -> None:

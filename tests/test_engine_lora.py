@@ -112,7 +112,7 @@ async def test_a_closed_stream_stops_the_engine(engine: Engine) -> None:
             break
     await stream.aclose()
     async with asyncio.timeout(20):  # 900 tokens would take longer
-        while await running(engine):  # noqa: ASYNC110  # vLLM tells it on a page, not by an event
+        while await running(engine):  # vLLM tells it on a page, not by an event
             await asyncio.sleep(0.2)
     assert await running(engine) == 0
 

@@ -16,10 +16,10 @@ import httpx
 import openai
 import orjson
 import pytest
-from real_service import Service
 
 from adapters.manifest import verify
 from memory.store import Memory
+from real_service import Service
 
 pytestmark = pytest.mark.engine
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from record_outputs import CASES
 
 from agent.engine.client import Engine
 from agent.system2.deliberate import METHODS, deliberate
@@ -12,6 +11,7 @@ from agent.system2.settings import System2Settings
 from agent.system2.think import Think
 from memory.records import Deliberation
 from policies.skills import SkillSettings
+from record_outputs import CASES
 
 pytestmark = pytest.mark.engine
 

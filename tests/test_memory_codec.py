@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_fakes import audit, episode, lesson
 
 from memory import codec
 from memory.errors import BadInput, Damaged
@@ -24,6 +23,7 @@ from memory.records import (
     Signals,
     Verdict,
 )
+from memory_fakes import audit, episode, lesson
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 text = st.text(st.characters(exclude_categories=["Cs"]))

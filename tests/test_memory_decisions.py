@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from memory_fakes import episode
 
 from memory.errors import Conflict, NotFound
 from memory.records import SkillState
 from memory.rows import Key
 from memory.store import Memory
+from memory_fakes import episode
 
 
 @pytest.fixture

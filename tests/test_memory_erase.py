@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from memory_fakes import accepted, adapter, audit, episode, lesson
 
 from memory import base
 from memory.errors import BadInput, NotFound
 from memory.store import Memory
+from memory_fakes import accepted, adapter, audit, episode, lesson
 
 SECRET = "the blue heron flies at noon"
 

@@ -10,11 +10,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from memory_fakes import adapter, episode
 
 from memory import base, codec, journal, store
 from memory.errors import Conflict, Damaged, NotFound, StorageFull
 from memory.store import Memory, MemorySettings, restore
+from memory_fakes import adapter, episode
 
 HERE = Path(__file__).parent
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from memory_fakes import accepted, adapter, audit, deliberation, episode, lesson
 
 from memory.records import Grade, SkillScore
 from memory.store import Memory
+from memory_fakes import accepted, adapter, audit, deliberation, episode, lesson
 
 
 def test_answers_are_columns_with_their_audits_and_feedback(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_fakes import episode
 
 from memory import journal
 from memory.journal import Journal
 from memory.store import Memory, MemorySettings
+from memory_fakes import episode
 
 
 def test_a_line_is_one_write(tmp_path: Path) -> None:

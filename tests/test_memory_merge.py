@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from memory_fakes import accepted, audit, episode
 
 from memory.errors import NotFound
 from memory.store import Memory
+from memory_fakes import accepted, audit, episode
 
 
 def gateway(folder: Path, first: int) -> Memory:

@@ -5,13 +5,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from memory_fakes import accepted, episode
 
 from memory import base, ingest, migrations
 from memory.codec import encode
 from memory.errors import Damaged
 from memory.ingest import Item
 from memory.store import Memory
+from memory_fakes import accepted, episode
 
 NEWEST = len(migrations.MIGRATIONS)
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from memory_fakes import adapter, episode, lesson
 
 from memory.errors import Conflict, NotFound
 from memory.records import AdapterStatus, SkillScore
 from memory.store import Memory
+from memory_fakes import adapter, episode, lesson
 
 
 @pytest.fixture

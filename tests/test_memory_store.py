@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memory_fakes import accepted, audit, completion, deliberation, episode
 
 from memory.errors import BadInput, Conflict, NotFound
 from memory.records import Grade, RouteDecision, System
 from memory.store import Memory
+from memory_fakes import accepted, audit, completion, deliberation, episode
 
 
 @pytest.fixture

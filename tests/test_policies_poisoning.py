@@ -8,10 +8,10 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from memory_fakes import deliberation
-from memory_fakes import episode as whole
 
 from memory.records import Episode
+from memory_fakes import deliberation
+from memory_fakes import episode as whole
 from policies.curate import CurateSettings, Curation, Known, Reason, curate
 from policies.skills import SkillSettings
 

@@ -6,10 +6,9 @@ import math
 import random
 from dataclasses import replace
 
-from memory_fakes import completion, deliberation, episode
-
 from memory.records import Draft, Episode, RouteDecision, Signals, System
 from memory.store import Memory
+from memory_fakes import completion, deliberation, episode
 
 
 def answered(number: int, quality: float, agrees: bool, **changes: object) -> Episode:
