@@ -120,12 +120,13 @@ class Vigil:
 
 
 def tells(episode: Episode, audit: Audit, now: InForce) -> bool:
-    """Whether an audit speaks of the threshold in force: the threshold let the answer through, the adapter is still
-    the live one, trust was not taken away since, and System 2 found an answer."""
-    decision = episode.decision
+    """Whether an audit speaks of the threshold in force: it would let the answer through as the one then in force did,
+    the adapter is still the live one, trust was not taken away since, and System 2 found an answer."""
+    decision, limit = episode.decision, now.threshold(episode.ask.skill)
     by_threshold = decision.system is System.SYSTEM1 and decision.threshold is not None and decision.propensity > 0
+    still = limit is None or (decision.confidence is not None and decision.confidence >= limit)
     found = audit.deliberation.verdict.answer is not None
-    return by_threshold and found and _name(now) == episode.adapter and now.trusts(episode.ask.skill)
+    return by_threshold and still and found and _name(now) == episode.adapter and now.trusts(episode.ask.skill)
 
 
 def rule_of(history: Iterable[ThresholdChange], skill: str, adapter: str | None, goal: float) -> Rule:

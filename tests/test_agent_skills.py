@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from agent import skills
+from agent.groups import groups
 from agent.in_force import VIGIL
 from memory.errors import BadInput, NotFound
 from memory.records import AdapterStatus, Grade, SkillScore, SkillState
 from memory.store import Memory
 from memory_fakes import accepted, adapter, audit, deliberation, episode, lesson
 from policies.automaticity import AutomaticitySettings
+from policies.skills import SkillSettings, recognise
 
 LIVE = "sn-0001-000001"
 SETTINGS = AutomaticitySettings(min_answers=10, min_audits=5)
@@ -107,7 +110,13 @@ def test_methods_tell_what_they_gained_and_cost(tmp_path: Path) -> None:
         memory.flush()
         dates, cot, bsm = skills.methods(memory)
         assert [row["skill"] for row in skills.methods(memory, "dates")] == ["dates"]
-    assert (cot["method"], cot["runs"], cot["attempts"], cot["serve_share"], cot["train_share"]) == ("cot", 2, 4, 1, 0.5)
+    assert (cot["method"], cot["runs"], cot["attempts"], cot["serve_share"], cot["train_share"]) == (
+        "cot",
+        2,
+        4,
+        1,
+        0.5,
+    )
     assert (cot["corrected"], cot["tokens"], cot["tokens_per_lesson"], cot["seconds"]) == (0.5, 48, 96, 2.5)
     assert (bsm["serve_share"], bsm["agreement"], bsm["corrected"], bsm["tokens_per_lesson"]) == (0, None, None, None)
     assert dates["skill"] == "dates"
@@ -124,3 +133,21 @@ def test_versions_are_exported_as_csv_and_parquet(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "skills.parquet").to_pylist() == rows
     with pytest.raises(BadInput, match=r"\.csv or \.parquet"):
         skills.export(rows, tmp_path / "skills.xlsx")
+
+
+def test_questions_of_no_skill_become_a_proposed_one(tmp_path: Path) -> None:
+    with Memory.open(tmp_path) as memory:
+        for n in range(12):
+            text = f"How many minutes are {n + 2} hours and {3 * n + 5} minutes?"
+            one = episode(n, skill="unknown", messages=({"role": "user", "content": text},))
+            memory.remember(replace(one, deliberation=None, reply=str(60 * n)))
+        memory.remember(episode(20, skill="unknown", messages=({"role": "user", "content": "Sing me a song."},)))
+        memory.remember(episode(21))
+        memory.flush()
+        (found,) = groups(memory)
+    assert (found["n"], found["answer_type"]) == (12, "number")
+    assert found["examples"][0] == "How many minutes are 2 hours and 5 minutes?"
+    (written,) = yaml.safe_load(found["skill"])
+    made = SkillSettings(**written)
+    asked = ({"role": "user", "content": "How many minutes are 9 hours and 58 minutes?"},)
+    assert recognise(asked, None, [made]).name == found["id"]

@@ -124,6 +124,17 @@ async def test_answers_that_the_threshold_did_not_let_through_tell_nothing(tmp_p
     await close(one)
 
 
+async def test_an_answer_that_a_stricter_threshold_would_not_let_through_tells_nothing_of_it(tmp_path: Path) -> None:
+    one, vigil = watched(tmp_path)
+    episode = await answer(one, *asked(one, "What is 1 + 5?"))
+    one.memory.set_threshold("sums", 0.99, "ann", "stricter")
+    one.pointer.flip(in_force_for(one, None))
+    await one.audits.idle()
+    assert episode.decision.audit
+    assert vigil.wealth == {}
+    await close(one)
+
+
 def test_a_certificate_that_an_alarm_broke_certifies_no_more(tmp_path: Path) -> None:
     one = day(tmp_path, ScriptedEngine(wrong))
     memory = one.memory

@@ -87,6 +87,29 @@ def methods(skill: Skill = None, json: AsJson = False, config: ConfigFile = None
     out.as_json(rows) if json else _show_methods(rows)
 
 
+@app.command("groups")
+def groups(json: AsJson = False, config: ConfigFile = None, state_dir: StateDir = None) -> None:
+    """Questions that no skill claims, grouped by themselves, with the lines that would make each a skill.
+
+    Example: secondnature skills groups
+    """
+    from agent.cli import out
+    from agent.cli.service import memory_of
+    from agent.groups import groups as found_in
+
+    with memory_of(config, state_dir) as memory:
+        found = found_in(memory)
+    if json:
+        return out.as_json(found)
+    if not found:
+        out.console.print("no questions without a skill resemble one another yet")
+    for group in found:
+        out.console.print(f"{group['id']}: {group['n']} questions, such as", markup=False, highlight=False)
+        for text in group["examples"]:
+            out.console.print(f"  {text[:200]}", markup=False, highlight=False)
+        out.console.print(group["skill"], markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command("export")
 def export(
     path: Annotated[Path, typer.Argument(help="a .csv or .parquet file to write")],

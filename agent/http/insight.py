@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from agent import skills
 from agent.confidence import reports
+from agent.groups import groups
 from agent.http.access import identity, require
 from agent.http.operate import Why, told
 from agent.tuning import flip
@@ -44,6 +45,13 @@ async def methods(request: Request, skill: str | None = Query(None, max_length=8
     """What each System 2 method gained and cost."""
     require(request, "audit")
     return told(await asyncio.to_thread(skills.methods, request.app.state.daemon.day.memory, skill))
+
+
+@router.get("/groups")
+async def unclaimed(request: Request) -> Response:
+    """Questions that no skill claims, grouped by themselves."""
+    require(request, "audit")
+    return told(await asyncio.to_thread(groups, request.app.state.daemon.day.memory))
 
 
 @router.get("/skills/{name}")
