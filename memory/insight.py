@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,11 @@ from memory import codec, outcomes
 from memory.base import Base
 
 PAGE = 500  # bodies read at once
+CHUNK = 20_000  # rows of numbers read at once
+_KINDS: Mapping[str, type] = {
+    "seq": np.int64, "skill": object, "adapter": object, "system1": bool, "tokens": np.float64, "seconds": np.float64,
+    "score": np.float64, "asked_at": np.float64,
+}  # fmt: skip
 _ANSWERS = """
 SELECT e.seq, e.skill, e.adapter, e.system = 'system1' AS system1, e.tokens, e.seconds, f.score, e.asked_at
 FROM episodes e LEFT JOIN (SELECT episode, avg(score) AS score FROM feedback GROUP BY episode) f ON f.episode = e.seq
@@ -47,22 +53,11 @@ class Insight(Base):
         """
         values = {"since": since, "any": every_adapter, "adapter": adapter}
         with self._read() as con:
-            rows = con.execute(_ANSWERS, values).fetchall()
+            parts = list(_chunks(con.execute(_ANSWERS, values)))
             seen = outcomes.columns(con, ("seq", "agrees", "propensity"), lambda part: True)
-        table = list(zip(*rows, strict=True)) or [()] * 8
-        seq = np.array(table[0], dtype=np.int64)
-        agrees, propensity = _observed(seq, seen)
-        return {
-            "skill": np.array(table[1], dtype=object),
-            "adapter": np.array(table[2], dtype=object),
-            "system1": np.array(table[3], dtype=bool),
-            "agrees": agrees,
-            "propensity": propensity,
-            "tokens": np.array(table[4], dtype=np.float64),
-            "seconds": np.array(table[5], dtype=np.float64),
-            "score": np.array([np.nan if x is None else x for x in table[6]], dtype=np.float64),
-            "asked_at": np.array(table[7], dtype=np.float64),
-        }
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in _KINDS}
+        agrees, propensity = _observed(whole.pop("seq"), seen)
+        return whole | {"agrees": agrees, "propensity": propensity}
 
     def each_thought(self, since: float = 0.0) -> Iterator[tuple[str, Mapping[str, Any], bool | None]]:
         """(skill, the deliberation as JSON, whether System 1's draft said the same) of every run of System 2, audits
@@ -108,6 +103,18 @@ class Insight(Base):
             for row in rows:
                 yield row["skill"], orjson.loads(codec.unpack(row["body"]))
             after = int(rows[-1]["at"])
+
+
+def _chunks(rows: sqlite3.Cursor) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Rows of `_ANSWERS` as arrays, part by part and at least one; each name is kept once, not a million times."""
+    names: dict[str | None, str | None] = {}
+    page: list[Any] = [()]
+    while page:
+        page = rows.fetchmany(CHUNK)
+        columns = list(zip(*page, strict=True)) or [()] * len(_KINDS)
+        columns[1:3] = [[names.setdefault(name, name) for name in column] for column in columns[1:3]]
+        columns[6] = [np.nan if score is None else score for score in columns[6]]
+        yield {name: np.array(column, dtype=kind) for (name, kind), column in zip(_KINDS.items(), columns, strict=True)}
 
 
 def _observed(
