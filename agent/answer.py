@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.admission import Room
@@ -31,10 +31,18 @@ from agent.traces import thought as told_thought
 from memory.errors import Unavailable
 from memory.records import Ask, Completion, Deliberation, Draft, Episode, Grade, Mode, RouteDecision, System
 from memory.store import Memory
+from policies.matching import Matcher
 from policies.route import route
 from policies.skills import UNKNOWN, SkillSettings, direct_messages
 
 log = logging.getLogger("secondnature.answer")
+
+
+@dataclass
+class Alike:
+    """What earlier questions of each skill look like; None: not learnt, or not wanted (agent/likeness.py)."""
+
+    now: Matcher | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class Day:
     not_ready: Callable[[], str | None] = lambda: None  # why the engine cannot be asked now
     mixing_fault: Callable[[], str | None] = lambda: None  # why the base cannot be trusted (agent/engine/check.py)
     traces: Traces = OFF
+    alike: Alike = field(default_factory=Alike)
 
 
 async def answer(day: Day, ask: Ask, skill: SkillSettings, *, kind: str = "ask") -> Episode:

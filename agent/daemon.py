@@ -26,6 +26,7 @@ from agent.engine.supervisor import Supervisor
 from agent.forget import previous, retire_learners
 from agent.in_force import Pointer
 from agent.learn import Night, NightReport
+from agent.likeness import keep_alike
 from agent.metrics import Metrics
 from agent.novelty import keep_lessons
 from agent.recalibrate import in_force_for, keep_calibrated
@@ -102,6 +103,7 @@ class Daemon:
         self.spawn(_note_seen(seen))
         self.spawn(keep_calibrated(self.day))
         self.spawn(keep_lessons(self.day))
+        self.spawn(keep_alike(self.day))
         self.spawn(keep_house(self.memory, self.config.trust))
 
     @property
@@ -179,8 +181,7 @@ class Daemon:
         return report
 
     async def promote(self, name: str, why: str) -> Swap:
-        """Put an adapter in force by hand. Raises NotFound, Damaged, Conflict (a night is swapping, or the adapter is in
-        quarantine)."""
+        """Put an adapter in force by hand. Raises NotFound, Damaged, Conflict (a night swaps, or it is in quarantine)."""
         self._not_at_night()
         adapter = self.memory.adapter(name)
         if adapter.status is AdapterStatus.QUARANTINED:

@@ -31,6 +31,10 @@ class RouteSettings(Settings):
         default="system1",
         description="who answers in auto mode a question of no known skill; auto: as the confidence says",
     )
+    alike: bool = Field(
+        default=False,
+        description="recognise a question that no caller names and no pattern matches by its likeness to earlier ones",
+    )
 
 
 def route(
