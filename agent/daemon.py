@@ -181,7 +181,7 @@ class Daemon:
         return report
 
     async def promote(self, name: str, why: str) -> Swap:
-        """Put an adapter in force by hand. Raises NotFound, Damaged, Conflict (a night swaps, or it is in quarantine)."""
+        """Put an adapter in force by hand. Raises NotFound, Damaged, Conflict (night, quarantine)."""
         self._not_at_night()
         adapter = self.memory.adapter(name)
         if adapter.status is AdapterStatus.QUARANTINED:
