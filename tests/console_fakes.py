@@ -43,6 +43,7 @@ from policies.confidence import FEATURES
 from policies.skills import is_heldout
 
 HOSTILE = '<script>document.title = "stolen"</script><img src=x onerror="document.title=1">'
+HELDOUT = 0.3  # share of questions never trained on
 AUDITED = 0.2  # share of accepted answers
 SKILLS: dict[str, tuple[str, float]] = {  # name: pattern, how sure System 1 is at first (logits)
     "sums": (r"^What is \d+ \+ \d+\?$", 1.0),
@@ -64,6 +65,8 @@ def settings(state_dir: Path) -> Config:
             "state_dir": str(state_dir),
             "model": "qwen2.5-coder-0.5b-instruct",
             "engine": {"urls": ["http://127.0.0.1:9"]},
+            "heldout_share": HELDOUT,
+            "goal": {"max_disagreement": 0.1},
             "skills": skills,
         }
     )
@@ -139,7 +142,7 @@ def ask(number: int, at: float, skill: str, rng: Random) -> Ask:
     key = f"{rng.getrandbits(256):064x}"
     messages = ({"role": "user", "content": question(skill, number)},)
     name, source = f"ep-{int(at * 1000):013d}-{number:06d}", ("ann", "ben", "batch")[number % 3]
-    return Ask(name, messages, skill, AnswerType.NUMBER, source, Mode.AUTO, at, key, is_heldout(key), {})
+    return Ask(name, messages, skill, AnswerType.NUMBER, source, Mode.AUTO, at, key, is_heldout(key, HELDOUT), {})
 
 
 def fill(memory: Memory, adapters: list[Adapter], n: int, now: float) -> None:

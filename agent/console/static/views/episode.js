@@ -35,7 +35,7 @@ function signals(all) {
 function thought(heading, deliberation) {
   const roots = deliberation.calls.filter((call) => !call.parents.length);
   return h("div", {}, h("h3", {}, heading),
-    h("p", { class: "note" }, `${deliberation.method}: ${deliberation.calls.length} calls, ${count(deliberation.tokens)} tokens, ${seconds(deliberation.seconds)}`),
+    h("p", { class: "note" }, `${deliberation.method}: ${deliberation.calls.length === 1 ? "1 call" : `${deliberation.calls.length} calls`}, ${count(deliberation.tokens)} tokens, ${seconds(deliberation.seconds)}`),
     h("ul", { class: "tree" }, roots.map((call) => branch(call, deliberation))), votes(deliberation.verdict));
 }
 

@@ -97,7 +97,7 @@ function figures(status) {
     tile("Audits", count(status.memory.audits), `${waiting.audits} waiting`),
     tile("Engine", [mark, status.engine.state], status.engine.healthy ? `up ${seconds(status.uptime_s)}` : "does not answer", "small"),
     tile("Live adapter", status.adapter ? short(status.adapter) : "the base", status.adapter ?? status.model, "small"),
-    tile("Next night", status.night.running ? "running" : when(status.next_night), status.next_night ? "if enough waits to be learnt" : "not scheduled", "small"),
+    tile("Next night", status.night.running ? "running" : when(status.next_night), status.night.running ? `since ${when(status.night.last[0]?.started_at)}` : status.next_night ? "if enough waits to be learnt" : "not scheduled", "small"),
   ];
 }
 

@@ -12,7 +12,7 @@ export function readout(state) {
     ["95 % interval", (p) => (p.disagreement === null ? "–" : `${(100 * p.low).toFixed(1)}–${percent(p.high, 1)}`)],
     ["Tokens each", (p) => fixed(p.tokens, 1), (p) => p.tokens, signed, true],
     ["Cost, relative", (p) => percent(p.cost), (p) => p.cost, points, true],
-    ["Time each", (p) => seconds(p.seconds), (p) => p.seconds, signed, true],
+    ["Time each", (p) => seconds(p.seconds), (p) => p.seconds, (by) => `${by < 0 ? "−" : "+"}${seconds(Math.abs(by))}`, true],
     ["Audits (worth)", (p) => `${count(p.audits)} (${count(p.effective)})`],
   ];
   const head = h("tr", {}, h("th", {}, ""), h("th", { class: "n", scope: "col" }, `Here ${fixed(state.at, 3)}`),
