@@ -42,6 +42,7 @@ class Pointer:
 
     def __init__(self, force: InForce | None = None) -> None:
         self.now = force or InForce()
+        self.changing = asyncio.Lock()  # held while an adapter is loaded and flipped to, or unloaded
         self._in_flight: Counter[str] = Counter()
         self._idle: dict[str, asyncio.Event] = {}  # set when an adapter's last request ends
 

@@ -59,9 +59,10 @@ async def swap(
     canary questions otherwise than it did in the examination; else what the engine raises.
     """
     started = day.clock()
-    load_s = await load(day, force.adapter, folder) if force.adapter and folder else 0.0
-    differing = await ask_canaries(day, force, expected)
-    before = day.pointer.flip(force)
+    async with day.pointer.changing:
+        load_s = await load(day, force.adapter, folder) if force.adapter and folder else 0.0
+        differing = await ask_canaries(day, force, expected)
+        before = day.pointer.flip(force)
     flip_s = day.clock() - started
     day.metrics.live(force.adapter.name if force.adapter else None, force.adapter.digest if force.adapter else None)
     day.metrics.swap_seconds.set(flip_s)
@@ -76,9 +77,13 @@ _retiring: set[asyncio.Task[None]] = set()  # the loop holds tasks weakly
 
 
 async def retire(day: Day, name: str) -> None:
-    """Unload an adapter once the last request under it has ended."""
+    """Unload an adapter once the last request under it has ended, unless it was put in force again meanwhile."""
     await day.pointer.drained(name)
-    await day.engine.unload_adapter(name)
+    async with day.pointer.changing:
+        now = day.pointer.now.adapter
+        if (now is not None and now.name == name) or day.pointer.in_flight(name):
+            return  # the swap that takes its place will retire it
+        await day.engine.unload_adapter(name)
     log.info("adapter %s drained and unloaded", name)
 
 
