@@ -64,18 +64,21 @@ def test_what_is_no_threshold_is_refused(one: Day, value: float) -> None:
 
 
 def test_the_curve_is_of_one_system_1_with_the_confidences_of_today(one: Day) -> None:
+    one.memory.set_calibration("sn-0001-aaaaaa", json.loads(HALF_SURE.to_json()))
     for number in range(40):
-        one.memory.remember(episode(number, adapter=None))
-        one.memory.remember(episode(100 + number, adapter="sn-0001-aaaaaa"))
+        one.memory.remember(episode(number, adapter="sn-0001-aaaaaa"))
+        one.memory.remember(episode(100 + number, adapter="sn-0002-bbbbbb"))
+        one.memory.remember(episode(200 + number, adapter=None))
     one.memory.flush()
-    base = whatif(one.memory, "sums", None, [0.5, 0.69, 0.71])
-    other = whatif(one.memory, "sums", "sn-0001-aaaaaa", [0.39, 0.41])
-    assert (base["n"], base["calibration"], [p["accepted"] for p in base["points"]]) == (40, "platt", [40, 40, 0])
-    assert (other["n"], other["calibration"]) == (40, "unknown")
-    assert [p["accepted"] for p in other["points"]] == [40, 0]  # logged: 0.4
-    assert whatif(one.memory, "nothing", None)["n"] == 0
-    assert base["certificate"]["more_audits"] == 5
+    fitted = whatif(one.memory, "sums", "sn-0001-aaaaaa", [0.5, 0.69, 0.71])
+    logged = whatif(one.memory, "sums", "sn-0002-bbbbbb", [0.39, 0.41])
+    assert (fitted["n"], fitted["calibration"], [p["accepted"] for p in fitted["points"]]) == (40, "platt", [40, 40, 0])
+    assert (logged["n"], logged["calibration"]) == (40, "unknown")
+    assert [p["accepted"] for p in logged["points"]] == [40, 0]  # logged: 0.4
+    base = whatif(one.memory, "sums", None)
+    assert (base["n"], base["audits"], base["certificate"]["more_audits"]) == (40, 40, 5)
     assert base["in_force"] is None
+    assert whatif(one.memory, "nothing", None)["n"] == 0
 
 
 def test_a_curve_of_many_rows_is_quick(one: Day, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,6 +244,7 @@ def test_keys_change_views_and_the_theme(opened: Open) -> None:
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
     page.keyboard.press("Escape")
+    ready(page, "episodes")
     page.get_by_role("button", name="Refresh").focus()
     page.keyboard.press("j")
     assert page.evaluate("document.activeElement.closest('tbody') !== null")
