@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from agent.answer import Day
@@ -188,7 +189,7 @@ def _of_skill(columns: Columns, skill: str | None) -> Columns:
     return {name: columns[name][wanted] for name in REPLAYED}
 
 
-def _outcome(columns: Columns, i: int, names: Sequence[str]) -> Outcome:
+def _outcome(columns: Columns, i: int, names: Sequence[str] | npt.NDArray[Any]) -> Outcome:
     """One audited row as a record, as far as calibration reads it."""
     signals = {name: None if np.isnan(columns[name][i]) else float(columns[name][i]) for name in _SIGNALS}
     return Outcome(

@@ -141,9 +141,9 @@ def rule_of(history: Iterable[ThresholdChange], skill: str, adapter: str | None,
     return Rule(newest.id, float(promised or goal), newest.who not in MACHINES, _certificate(live))
 
 
-def moved(memory: Memory, adapter: str | None) -> dict[str, float]:
+def moved(memory: Memory, adapter: str | None) -> dict[str | None, float | None]:
     """Thresholds (0..1) by skill where the step has moved them since they were decided."""
-    history, found = memory.threshold_history(), {}
+    history, found = memory.threshold_history(), dict[str | None, float | None]()
     for skill, stored in memory.watches(adapter).items():
         kept = _stored(stored, rule_of(history, skill, adapter, goal=0.0))
         if kept is not None:

@@ -19,21 +19,24 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.confidence import BASE, Believed, reports
+from agent.confidence import BASE
 from agent.plots import reliability_svg
 from agent.recalibrate import outcomes_of
 from bench.demo.skills import DRAWS, distinct
-from memory.records import Episode, Outcome
+from memory.records import Episode, Mode, Outcome
 from memory.store import Memory
 from policies.answers import normalise
-from policies.calibration import CalibrationSettings, cross_fitted, usable
+from policies.calibration import CalibrationSettings, cross_fitted, cross_fitted_report, raw_report, usable
 from policies.confidence import raw_confidence
-from policies.reliability import Floats
+from policies.reliability import CalibrationReport, Floats
 from policies.skills import last_user_text
 
 FIXED = 0.9  # the threshold on the raw confidence that somebody might have typed
 SHARES = np.linspace(0.0, 1.0, 101)  # of answers that System 2 gives
 COLOURS = {"calibrated": "#1f6feb", "raw": "#d29922", "random": "#8b949e"}
+
+Reports = Mapping[str, tuple[CalibrationReport, CalibrationReport]]
+"""By skill ("all": together): the raw confidence's figures and the calibrated one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,15 @@ class Curve:
     quality: Floats  # 0..1
 
 
-def pairs_of(memory: Memory, adapter: str | None, gold: Mapping[str, str] | None, limit: int = 20_000) -> Pairs:
-    """The pairs of one System 1 on questions that it was not trained on. `gold`: question -> right answer."""
+def rows_of(memory: Memory, adapter: str | None, limit: int = 20_000) -> list[Outcome]:
+    """Audited answers of one System 1 on questions that it was not trained on, where the router had the choice: a few
+    audits of answers that callers wanted from System 1 would weigh as much as all others."""
     rows = usable(outcomes_of(memory, adapter), limit)
+    return [row for row in rows if memory.episode(row.episode_id).ask.mode is not Mode.SYSTEM1]
+
+
+def pairs_of(memory: Memory, rows: list[Outcome], gold: Mapping[str, str] | None) -> Pairs:
+    """The answers of which both systems' outcome is known. `gold`: question -> right answer."""
     calibrated = cross_fitted(rows, CalibrationSettings())
     kept = [i for i in range(len(rows)) if not np.isnan(calibrated[i]) and rows[i].s2_tokens]
     graded = [_graded(memory, rows[i], gold) for i in kept]
@@ -145,14 +154,13 @@ def _mean(pairs: Pairs, values: Floats) -> float:
     return float(np.average(values, weights=pairs.weight))
 
 
-def page(pairs: Pairs, believed: Sequence[Believed], adapter: str | None, quality: str, picture: str) -> str:
+def page(pairs: Pairs, believed: Reports, adapter: str | None, quality: str, picture: str) -> str:
     """docs/routing.md."""
     curves = {
         "calibrated": routed(pairs, pairs.calibrated),
         "raw": routed(pairs, pairs.raw),
         "random": at_random(pairs),
     }
-    whole = believed[0]
     lines = [
         "# Routing on a real model",
         "",
@@ -164,11 +172,11 @@ def page(pairs: Pairs, believed: Sequence[Believed], adapter: str | None, qualit
         "",
         "| skill | audits | agreement | AUROC raw | AUROC calibrated | ECE raw | ECE calibrated |",
         "|---|---|---|---|---|---|---|",
-        *(_believed(one) for one in believed),
+        *(_believed(*one) for one in believed.items()),
         "",
         f"![reliability]({picture}-reliability.svg)",
         "",
-        "The calibrated figures are cross-fitted. Calibration in force: " + whole.method + ".",
+        "The calibrated figures are cross-fitted: each answer is scored by a fit that did not see it.",
         "",
         "## What is routing worth?",
         "",
@@ -201,11 +209,18 @@ def _rows(pairs: Pairs, curves: Mapping[str, Curve]) -> list[str]:
     return rows
 
 
-def _believed(one: Believed) -> str:
-    pairs = [(one.before.auroc, one.after and one.after.auroc), (one.before.ece, one.after and one.after.ece)]
-    shown = (f" {x:.3f} |" if isinstance(x, float) else " - |" for pair in pairs for x in pair)
-    agreement = "-" if one.before.agreement is None else f"{one.before.agreement:.1%}"
-    return f"| {one.skill or 'all'} | {one.audits} | {agreement} |{''.join(shown)}"
+def _believed(skill: str, told: tuple[CalibrationReport, CalibrationReport]) -> str:
+    raw, calibrated = told
+    figures = (raw.auroc, calibrated.auroc, raw.ece, calibrated.ece)
+    shown = "".join(" - |" if figure is None else f" {figure:.3f} |" for figure in figures)
+    agreement = "-" if raw.agreement is None else f"{raw.agreement:.1%}"
+    return f"| {skill} | {raw.n} | {agreement} |{shown}"
+
+
+def believed_of(rows: Sequence[Outcome]) -> Reports:
+    """(raw, calibrated) reports of all skills together, and of each."""
+    raw, calibrated = raw_report(rows), cross_fitted_report(rows, CalibrationSettings())
+    return {"all": (raw, calibrated)} | {s: (raw.skills[s], calibrated.skills[s]) for s in sorted(raw.skills)}
 
 
 def curves_svg(curves: Mapping[str, Curve], ends: Mapping[str, tuple[float, float]]) -> str:
@@ -236,12 +251,11 @@ def curves_svg(curves: Mapping[str, Curve], ends: Mapping[str, tuple[float, floa
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">{body}</svg>\n'
 
 
-def write(pairs: Pairs, believed: Sequence[Believed], adapter: str | None, quality: str, out: Path) -> None:
+def write(pairs: Pairs, believed: Reports, adapter: str | None, quality: str, out: Path) -> None:
     """The page and its two pictures beside it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page(pairs, believed, adapter, quality, out.stem))
-    whole = believed[0]
-    panels = {"raw": whole.before} | ({"calibrated": whole.after} if whole.after else {})
+    panels = dict(zip(("raw", "calibrated"), believed["all"], strict=True))
     out.with_name(f"{out.stem}-reliability.svg").write_text(reliability_svg(panels))
     curves = {
         "calibrated": routed(pairs, pairs.calibrated),
@@ -267,13 +281,13 @@ def main() -> int:
     adapter = None if given.adapter == BASE else given.adapter
     gold = None if given.seed is None else demo_gold(given.seed)
     with Memory.open(given.state, read_only=True) as memory:
-        pairs = pairs_of(memory, adapter, gold)
-        believed = reports(memory, CalibrationSettings(), given.adapter)
+        rows = rows_of(memory, adapter)
+        pairs = pairs_of(memory, rows, gold)
     if len(pairs.raw) < 50:
         print(f"only {len(pairs.raw)} pairs: too few to say anything")
         return 1
     quality = "agreement with System 2" if gold is None else "right answers"
-    write(pairs, believed, adapter, quality, given.out)
+    write(pairs, believed_of(rows), adapter, quality, given.out)
     print(given.out.read_text())
     return 0
 

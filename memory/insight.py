@@ -111,7 +111,7 @@ def _chunks(rows: sqlite3.Cursor) -> Iterator[dict[str, npt.NDArray[Any]]]:
     page: list[Any] = [()]
     while page:
         page = rows.fetchmany(CHUNK)
-        columns = list(zip(*page, strict=True)) or [()] * len(_KINDS)
+        columns: list[Any] = list(zip(*page, strict=True)) or [()] * len(_KINDS)
         columns[1:3] = [[names.setdefault(name, name) for name in column] for column in columns[1:3]]
         columns[6] = [np.nan if score is None else score for score in columns[6]]
         yield {name: np.array(column, dtype=kind) for (name, kind), column in zip(_KINDS.items(), columns, strict=True)}

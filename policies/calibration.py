@@ -3,7 +3,9 @@
 A ridge logistic regression scores the signals; a map makes the score a probability (Platt under 500 audits,
 isotonic from there, fitted on cross-fitted scores); each skill then bends that probability by a slope and an
 intercept on the logit, pulled towards no change by a prior worth `shrinkage` audits, so that a small skill
-keeps the global fit. Rows weigh 1/propensity. A confidence does not survive a change of adapter (arXiv
+keeps the global fit. Rows weigh 1/propensity, up to a bound: who was audited depends on the signals, which the fit
+knows, so the weights only guard against a wrong form, and on a real log 17 audits of weight 20 to 50 among 614 rows
+took the AUROC from 0.83 to 0.73. A confidence does not survive a change of adapter (arXiv
 2504.02902: recalibrate every round), so a calibrator names the adapter it was fitted for.
 
 Before there are enough audits the confidence is unknown and the router decides without it. An owner may
@@ -59,6 +61,11 @@ class CalibrationSettings(Settings):
         default=8.0,
         gt=0.0,
         description="audits' worth of belief that a skill behaves as all skills together, answers",
+    )
+    max_weight: float = Field(
+        default=4.0,
+        ge=1.0,
+        description="largest weight of one audit in a fit, in answers checked for certain; reports weigh in full",
     )
     l2: float = Field(default=3.0, gt=0.0, description="ridge penalty on standardised signals")
     folds: int = Field(default=5, ge=2, le=20, description="parts for cross-fitting")
@@ -205,6 +212,7 @@ def _fit(rows: Sequence[Outcome], settings: CalibrationSettings, adapter: str | 
     parsed = [row for row in rows if row.signals.format_ok]
     x = feature_matrix([row.signals for row in parsed])
     y, weights = _labels(parsed)
+    weights = np.minimum(weights, settings.max_weight)
     fold = np.array([fold_of(row.episode_id, settings.folds) for row in parsed], dtype=np.intp)
     line = ridge_line(x, y, weights, settings.l2)
     scores = cross_fitted_scores(x, y, weights, fold, settings.l2)

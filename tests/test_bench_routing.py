@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.confidence import reports
-from bench.routing import Pairs, at_random, demo_gold, fixed, pairs_of, recovered, routed, write
+from bench.routing import Pairs, at_random, believed_of, demo_gold, fixed, pairs_of, recovered, routed, rows_of, write
 from memory.store import Memory
-from policies.calibration import CalibrationSettings
 from tuning_fakes import answered, remember_past
 
 
@@ -42,9 +40,9 @@ def test_where_system2_is_no_better_there_is_nothing_to_recover() -> None:
 def test_the_page_and_its_pictures_are_written_from_a_memory(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "state") as memory:
         remember_past(memory, asks=150)
-        found = pairs_of(memory, None, None)
-        believed = reports(memory, CalibrationSettings(), "base")
-    write(found, believed, None, "agreement with System 2", tmp_path / "docs" / "routing.md")
+        rows = rows_of(memory, None)
+        found = pairs_of(memory, rows, None)
+    write(found, believed_of(rows), None, "agreement with System 2", tmp_path / "docs" / "routing.md")
     told = (tmp_path / "docs" / "routing.md").read_text()
     assert "| always System 2 | 100 % | 1.00 | 100.0% |" in told
     assert "| sums | 150 |" in told
@@ -65,6 +63,6 @@ def test_right_answers_are_known_where_the_questions_are_the_demos(tmp_path: Pat
             drafted = replace(one.draft, answer=right if n % 2 == 0 else "0") if one.draft else None
             memory.remember(replace(one, draft=drafted))
         memory.flush()
-        found = pairs_of(memory, None, gold)
+        found = pairs_of(memory, rows_of(memory, None), gold)
     assert found.first.tolist() == [1.0, 0.0] * 5
     assert found.second.tolist() == [0.0] * 10  # System 2 said 184

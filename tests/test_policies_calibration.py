@@ -108,7 +108,7 @@ def test_stronger_shrinkage_moves_a_skill_towards_the_global_fit():
 
 
 def test_weights_undo_the_oversampling_of_disagreements():
-    """Where System 2 is observed ten times as often for disagreements, the weighted fit still finds the rate."""
+    """Where System 2 is observed ten times as often for disagreements, a fit weighted in full still finds the rate."""
     rng = np.random.default_rng(2)
     kept = [
         replace(row, propensity=1.0 if not row.agrees else 0.1)
@@ -117,10 +117,22 @@ def test_weights_undo_the_oversampling_of_disagreements():
     ]
     fresh = outcomes(4000, seed=1)
     truth = np.mean([row.agrees for row in fresh])
-    calibrator = fit(kept, SETTINGS)
+    calibrator = fit(kept, SETTINGS.model_copy(update={"max_weight": 10.0}))
     assert np.mean(calibrator.predict_many(*zip(*((r.signals, r.skill) for r in fresh), strict=True))) == pytest.approx(
         truth, abs=0.05
     )
+
+
+def test_a_few_heavy_audits_do_not_carry_the_fit_away():
+    """Who was audited depends on signals alone, as the router has it: bounded weights then lose nothing."""
+    rows = outcomes(600)
+    heavy = [replace(row, propensity=0.02 if i % 40 == 0 else 1.0) for i, row in enumerate(rows)]
+    fresh = outcomes(4000, seed=1)
+    bounded = report(fresh, fit(heavy, SETTINGS)).brier
+    in_full = report(fresh, fit(heavy, SETTINGS.model_copy(update={"max_weight": 50.0}))).brier
+    even = report(fresh, fit(rows, SETTINGS)).brier
+    assert bounded < in_full
+    assert bounded == pytest.approx(even, abs=0.005)
 
 
 def test_too_few_audits_leave_the_confidence_unknown_unless_the_prior_is_chosen():
