@@ -31,7 +31,7 @@ from policies.confidence import raw_confidence
 from policies.reliability import CalibrationReport, Floats
 from policies.skills import last_user_text
 
-FIXED = 0.9  # the threshold on the raw confidence that somebody might have typed
+FIXED = (0.3, 0.9)  # thresholds on the raw confidence that somebody might have typed
 SHARES = np.linspace(0.0, 1.0, 101)  # of answers that System 2 gives
 COLOURS = {"calibrated": "#1f6feb", "raw": "#d29922", "random": "#8b949e"}
 
@@ -143,9 +143,9 @@ def recovered(curve: Curve) -> tuple[float, float | None, float | None]:
     return float(np.trapezoid(share, SHARES)), reach[0], reach[1]
 
 
-def fixed(pairs: Pairs) -> tuple[float, float, float]:
-    """(share escalated, cost, quality) of the fixed threshold on the raw confidence."""
-    up = pairs.raw < FIXED
+def fixed(pairs: Pairs, threshold: float) -> tuple[float, float, float]:
+    """(share escalated, cost, quality) of a fixed threshold (0..1) on the raw confidence."""
+    up = pairs.raw < threshold
     cost = (_mean(pairs, pairs.cheap) + _mean(pairs, np.where(up, pairs.dear, 0.0))) / _mean(pairs, pairs.dear)
     return _mean(pairs, up.astype(float)), cost, _mean(pairs, np.where(up, pairs.second, pairs.first))
 
@@ -198,8 +198,9 @@ def _rows(pairs: Pairs, curves: Mapping[str, Curve]) -> list[str]:
         f"| always System 1 | 0 % | {always:.2f} | {_mean(pairs, pairs.first):.1%} | | | |",
         f"| always System 2 | 100 % | 1.00 | {_mean(pairs, pairs.second):.1%} | | | |",
     ]
-    share, cost, quality = fixed(pairs)
-    rows.append(f"| fixed: raw confidence from {FIXED} | {share:.0%} | {cost:.2f} | {quality:.1%} | | | |")
+    for threshold in FIXED:
+        share, cost, quality = fixed(pairs, threshold)
+        rows.append(f"| fixed: raw confidence from {threshold} | {share:.0%} | {cost:.2f} | {quality:.1%} | | | |")
     for name, curve in curves.items():
         mean, half, most = recovered(curve)
         reached = "".join(f" {'-' if x is None else f'{x:.0%}'} |" for x in (half, most))
@@ -238,11 +239,11 @@ def curves_svg(curves: Mapping[str, Curve], ends: Mapping[str, tuple[float, floa
         line = " ".join(at(float(c), float(q)) for c, q in zip(curve.cost, curve.quality, strict=True))
         drawn.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[name]}" stroke-width="2"/>')
         drawn.append(f'<text x="{pad + 8}" y="{pad + 18 + 16 * i}" fill="{COLOURS[name]}">{name}</text>')
-    for name, point in ends.items():
-        x, y = at(*point).split(",")
-        drawn.append(
-            f'<circle cx="{x}" cy="{y}" r="4"/><text x="{x}" y="{float(y) - 8}" text-anchor="end">{name}</text>'
-        )
+    for i, (name, point) in enumerate(ends.items()):
+        x, y = (float(number) for number in at(*point).split(","))
+        side, off = ("start", 8) if x < wide / 2 else ("end", -8)
+        text = f'<text x="{x + off}" y="{y - 4 + 16 * i}" text-anchor="{side}">{name}</text>'
+        drawn.append(f'<circle cx="{x}" cy="{y}" r="4"/>{text}')
     for share, y in ((top, pad + 4), (low, pad + high)):
         drawn.append(f'<text x="{pad - 6}" y="{y}" text-anchor="end">{share:.0%}</text>')
     drawn.append(f'<text x="{pad + wide / 2}" y="{pad + high + 32}" text-anchor="middle">cost, 0 to {far:.2f}</text>')
@@ -265,7 +266,7 @@ def write(pairs: Pairs, believed: Reports, adapter: str | None, quality: str, ou
     ends = {
         "always System 1": (_mean(pairs, pairs.cheap) / _mean(pairs, pairs.dear), _mean(pairs, pairs.first)),
         "always System 2": (1.0, _mean(pairs, pairs.second)),
-        "fixed": fixed(pairs)[1:],
+        **{f"raw from {threshold}": fixed(pairs, threshold)[1:] for threshold in FIXED},
     }
     out.with_name(f"{out.stem}-quality.svg").write_text(curves_svg(curves, ends))
 

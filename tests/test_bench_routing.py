@@ -28,7 +28,7 @@ def test_a_router_that_knows_recovers_the_gap_with_the_least_of_system2() -> Non
     assert mean == pytest.approx(0.9, abs=0.01)
     assert (half, most) == pytest.approx((0.1, 0.16), abs=0.011)
     assert recovered(at_random(knows))[0] == pytest.approx(0.5)
-    assert fixed(knows) == pytest.approx((0.2, 0.3, 1.0))
+    assert fixed(knows, 0.5) == pytest.approx((0.2, 0.3, 1.0))
 
 
 def test_where_system2_is_no_better_there_is_nothing_to_recover() -> None:

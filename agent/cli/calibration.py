@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from agent.confidence import Believed
 
-COLUMNS = ("System 1", "skill", "audits", "agree", "AUROC", "ECE raw", "ECE cal.", "AURC", "map")
+COLUMNS = ("System 1", "skill", "audits", "agree", "AUROC", "ECE raw", "ECE cal.")
 
 
 def calibration(
@@ -42,9 +42,10 @@ def calibration(
         return out.as_json([one.as_json() for one in found])
     out.table("Confidence on held-out questions", COLUMNS, [_line(one) for one in found])
     for one in found:
-        if one.after is None and one.skill is None:
-            lacking = f"{one.adapter or 'the base'} needs {one.needed - one.audits} more audits to be calibrated"
-            out.console.print(lacking, markup=False, highlight=False)
+        if one.skill is None:
+            lacks = f"it needs {one.needed - one.audits} more audits to be calibrated"
+            said = f"its calibration in force is {one.method}" if one.after else lacks
+            out.console.print(f"{one.adapter or 'the base'}: {said}", markup=False, highlight=False)
     shown = [one for one in found if one.adapter == (live.name if live and adapter is None else one.adapter)]
     if shown:
         _show(shown[0])
@@ -54,9 +55,9 @@ def _line(one: Believed) -> tuple[object, ...]:
     from agent.cli import out
 
     best = one.after or one.before
-    figures = (best.auroc, one.before.ece, one.after.ece if one.after else None, best.aurc)
+    figures = (best.auroc, one.before.ece, one.after.ece if one.after else None)
     shown = ("-" if figure is None else f"{figure:.3f}" for figure in figures)
-    return (one.adapter or "base", one.skill or "*", one.audits, out.percent(best.agreement), *shown, one.method)
+    return (one.adapter or "base", one.skill or "*", one.audits, out.percent(best.agreement), *shown)
 
 
 def _show(one: Believed) -> None:
