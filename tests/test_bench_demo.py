@@ -33,7 +33,7 @@ from policies.skills import is_heldout, prompt_key, recognise
 
 CONFIG = load(SETTINGS)
 SKILLS = {skill.name: skill for skill in CONFIG.skills}
-SMALL = Size(day={"three_sums": 12, "reviews": 6}, measured=8, auto=4)
+SMALL = Size(day={"three_sums": 12, "reviews": 6}, measured={"three_sums": 8, "reviews": 8}, auto=4)
 
 
 def key(text: str) -> str:
