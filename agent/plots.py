@@ -8,6 +8,7 @@ from html import escape
 from policies.reliability import CalibrationReport, ReliabilityBin
 
 WIDTH, HEIGHT = 60, 12  # characters of a terminal's plot
+BARS = 54  # characters of a line of the reliability plot: with its numbers it fits 80
 SIDE, PAD = 260, 46  # pixels of one panel of the SVG and of the space around it
 FOUND, IDEAL, INK, GRID = "#1f6feb", "#8b949e", "#24292f", "#d0d7de"
 
@@ -34,13 +35,13 @@ def curves(series: Mapping[str, Sequence[tuple[float, float | None]]], marks: Ma
 
 def reliability(bins: Sequence[ReliabilityBin]) -> list[str]:
     """One line per bin, from least to most confident: what was promised (o), what was found (#) and its interval."""
-    lines = ["promised  found    n  0%" + " " * (WIDTH - 6) + "100%"]
+    lines = ["promised  found    n  0%" + " " * (BARS - 6) + "100%"]
     for one in bins:
-        cells = [" "] * (WIDTH + 1)
-        low, high = _cell(one.agreement_low, WIDTH), _cell(one.agreement_high, WIDTH)
+        cells = [" "] * (BARS + 1)
+        low, high = _cell(one.agreement_low, BARS), _cell(one.agreement_high, BARS)
         cells[low : high + 1] = "-" * (high - low + 1)
-        cells[_cell(one.agreement, WIDTH)] = "#"
-        cells[_cell(one.confidence, WIDTH)] = "o" if cells[_cell(one.confidence, WIDTH)] != "#" else "@"
+        cells[_cell(one.agreement, BARS)] = "#"
+        cells[_cell(one.confidence, BARS)] = "o" if cells[_cell(one.confidence, BARS)] != "#" else "@"
         lines.append(f"{one.confidence:8.1%} {one.agreement:6.1%} {one.n:4d}  {''.join(cells)}".rstrip())
     return [*lines, "o promised, # found with its 95 % interval, @ both"]
 

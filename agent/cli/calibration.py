@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from agent.confidence import Believed
 
-COLUMNS = ("System 1", "skill", "audits", "agree", "AUROC", "ECE raw", "ECE cal.")
+COLUMNS = ("System 1", "skill", "audits", "worth", "agree", "AUROC", "ECE raw", "ECE cal.")
 
 
 def calibration(
@@ -57,7 +57,14 @@ def _line(one: Believed) -> tuple[object, ...]:
     best = one.after or one.before
     figures = (best.auroc, one.before.ece, one.after.ece if one.after else None)
     shown = ("-" if figure is None else f"{figure:.3f}" for figure in figures)
-    return (one.adapter or "base", one.skill or "*", one.audits, out.percent(best.agreement), *shown)
+    return (
+        one.adapter or "base",
+        one.skill or "*",
+        one.audits,
+        f"{best.n_effective:.0f}",
+        out.percent(best.agreement),
+        *shown,
+    )
 
 
 def _show(one: Believed) -> None:
