@@ -27,6 +27,7 @@ from memory.errors import BadConfig, Conflict, SecondNatureError
 from memory.store import Memory
 
 log = logging.getLogger("secondnature")
+BACKLOG = 2048  # connections that may wait to be accepted
 ADDRESS = "service.json"  # in the state folder, while the service runs
 Lifespan = Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]
 
@@ -99,6 +100,7 @@ def _lifespan(config: Config, model: ModelFolder, listening: socket.socket) -> L
         try:
             async with opened(config, model) as daemon:
                 app.state.daemon = daemon
+                listening.listen(BACKLOG)  # before the address is told: who reads it must not be refused
                 with _addressed(Path(config.state_dir), url_of(listening)):
                     log.info("listening on %s; the engine is %s", url_of(listening), daemon.engine_state())
                     yield
