@@ -173,10 +173,14 @@ def test_a_night_makes_examines_and_judges_an_adapter_while_questions_are_answer
 
 def test_a_swap_under_load_fails_no_request_and_mixes_no_answer(service: Service) -> None:
     name = httpx.get(f"{service.url}/api/adapters").json()[0]["name"]
-    asyncio.run(_swap_under_load(service, name))
+    seen = asyncio.run(_swap_under_load(service, name))
+    assert {adapter for adapter, _ in seen} == {None, name}
+    assert len({digest for adapter, digest in seen if adapter == name}) == 1
+    assert seen[-1][0] == name
 
 
-async def _swap_under_load(service: Service, name: str) -> None:
+async def _swap_under_load(service: Service, name: str) -> list[tuple[str | None, str | None]]:
+    """(adapter, digest) of every answer, in order, around a promotion. Raises where any request failed."""
     api = openai.AsyncOpenAI(base_url=f"{service.url}/v1", api_key="any", timeout=600, max_retries=0)
     seen: list[tuple[str | None, str | None]] = []
     done = asyncio.Event()
@@ -203,11 +207,8 @@ async def _swap_under_load(service: Service, name: str) -> None:
         while len(seen) < after + 32:
             await asyncio.sleep(0.05)
         done.set()
-        await asyncio.gather(*tasks)  # raises where any request failed
-    names = {adapter for adapter, _ in seen}
-    assert names == {None, name}
-    assert len({digest for adapter, digest in seen if adapter == name}) == 1
-    assert seen[-1][0] == name
+        await asyncio.gather(*tasks)
+    return seen
 
 
 def test_the_engine_killed_mid_request_gives_503_and_comes_back_with_the_adapter(service: Service) -> None:

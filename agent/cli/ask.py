@@ -45,9 +45,14 @@ def ask(
     if json:
         return out.as_json(said)
     out.console.print(said["choices"][0]["message"]["content"], markup=False, highlight=False)
-    told = said["secondnature"]
-    out.errors.print(
-        f"{told['system']}{' by ' + told['method'] if told['method'] else ''}, skill {told['skill']}: {told['reason']} "
-        f"({told['tokens']} tokens, {told['seconds']:.2f} s, {told['episode_id']})",
-        style="dim", markup=False, highlight=False,
-    )  # fmt: skip
+    _tell(said["secondnature"])
+
+
+def _tell(told: dict[str, Any]) -> None:
+    """Who answered and why, on standard error."""
+    from agent.cli import out
+
+    by = f" by {told['method']}" if told["method"] else ""
+    cost = f"{told['tokens']} tokens, {told['seconds']:.2f} s, {told['episode_id']}"
+    line = f"{told['system']}{by}, skill {told['skill']}: {told['reason']} ({cost})"
+    out.errors.print(line, style="dim", markup=False, highlight=False)
