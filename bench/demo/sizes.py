@@ -21,9 +21,9 @@ class Size:
 SKILLS = ("three_sums", "plus_minus", "minutes", "perimeter", "stories", "reviews")
 SIZES: Mapping[str, Size] = {
     "full": Size(
-        day={"three_sums": 210, "plus_minus": 180, "minutes": 80, "perimeter": 70, "stories": 30, "reviews": 20},
-        measured={"three_sums": 100, "plus_minus": 100, "minutes": 60, "perimeter": 60, "stories": 50, "reviews": 50},
-        auto=25,
+        day={"three_sums": 190, "plus_minus": 160, "minutes": 60, "perimeter": 55, "stories": 20, "reviews": 14},
+        measured={"three_sums": 100, "plus_minus": 100, "minutes": 40, "perimeter": 40, "stories": 30, "reviews": 30},
+        auto=15,
     ),
     # Few lessons: more passes over them, and more of the day held out, or no gain could be told from chance.
     "small": Size(
