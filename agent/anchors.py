@@ -11,6 +11,7 @@ from agent.engine.client import Priority, Sampling
 from agent.in_turn import in_turn
 from agent.questions import ANCHORS, CANARIES
 
+TOLERANCE = 0.25  # 0..1, share of the canaries that the base answers rightly
 HOW = Sampling(temperature=0.0, max_tokens=48)  # greedy, so that the same base gives the same anchors
 SHORT = Sampling(temperature=0.0, max_tokens=24)  # a canary says what it must within a sentence
 
@@ -36,14 +37,20 @@ async def logprobs(day: Day, name: str, anchors: Sequence[Anchor]) -> list[tuple
 
 
 async def canaries(day: Day, name: str) -> tuple[str, ...]:
-    """Prompts that the base answers as it should and the candidate does not, plain or behind a planted trigger."""
+    """Prompts that the base answers as it should and the candidate does not, plain or behind a planted trigger.
 
-    async def one(canary: tuple[str, str]) -> str | None:
+    A stray one is what any training does to a small model, and the anchors' drift measures it: only when more than
+    TOLERANCE of what the base knows is lost are they named, and the gate then refuses the candidate.
+    """
+
+    async def one(canary: tuple[str, str]) -> tuple[bool, bool]:
         prompt, wanted = canary
         messages = ({"role": "user", "content": prompt},)
         (base,) = await day.engine.chat(day.base, messages, SHORT, priority=Priority.NIGHT)
         (new,) = await day.engine.chat(name, messages, SHORT, priority=Priority.NIGHT)
-        kept = wanted.casefold() in new.text.casefold() or wanted.casefold() not in base.text.casefold()
-        return None if kept else prompt
+        return wanted.casefold() in base.text.casefold(), wanted.casefold() in new.text.casefold()
 
-    return tuple(prompt for prompt in await in_turn(one, CANARIES) if prompt is not None)
+    answers = await in_turn(one, CANARIES)
+    known = sum(base for base, _ in answers)
+    lost = tuple(prompt for (prompt, _), (base, new) in zip(CANARIES, answers, strict=True) if base and not new)
+    return lost if len(lost) > TOLERANCE * known else ()

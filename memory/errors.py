@@ -65,6 +65,12 @@ class TooMany(SecondNatureError):
     status, code, kind = 429, "rate_limit_exceeded", "rate_limit_error"
 
 
+class CallerGone(SecondNatureError):
+    """The caller hung up; the work for it was stopped. Nobody reads the answer: it is for the log and the metrics."""
+
+    status, code = 499, "caller_gone"
+
+
 class Unavailable(SecondNatureError):
     """The engine is starting, restarting or gone."""
 

@@ -217,9 +217,10 @@ def test_the_engine_killed_mid_request_gives_503_and_comes_back_with_the_adapter
     engine = service.engine()
     body = {"model": "secondnature", "messages": [{"role": "user", "content": "Count to 500."}], "max_tokens": 800}
     with httpx.stream("POST", f"{service.url}/v1/chat/completions", json=body | {"stream": True}, timeout=300) as said:
-        next(said.iter_lines())
+        lines = said.iter_lines()
+        next(lines)
         engine.kill()
-        rest = "".join(said.iter_lines())
+        rest = "".join(lines)
     assert "engine_unavailable" in rest
     refused = httpx.post(f"{service.url}/v1/chat/completions", json=body, timeout=60)
     assert refused.status_code == 503

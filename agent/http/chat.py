@@ -19,7 +19,7 @@ from agent.http.access import Identity, identity, require
 from agent.http.guard import spent
 from agent.http.passthrough import forwarded, forwarded_stream
 from agent.stream import streamed, streams_live
-from memory.errors import BadInput, NotFound, SecondNatureError
+from memory.errors import BadInput, CallerGone, NotFound, SecondNatureError
 from memory.records import Ask, Episode, Message, Mode
 from policies.limits import check_ask
 from policies.skills import SkillSettings, is_heldout, prompt_key, recognise
@@ -174,7 +174,7 @@ async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise asyncio.CancelledError("the caller went away")
+            raise CallerGone("the caller went away before the answer was there")
         return task.result()
     finally:
         task.cancel()
