@@ -271,14 +271,9 @@ async def _note_seen(seen: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def opened(config: Config, model: ModelFolder) -> AsyncIterator[Daemon]:
-    """A running daemon. Raises Conflict (state folder taken), Damaged, StorageFull, BadConfig."""
-    memory = Memory.open(Path(config.state_dir), settings=config.memory)
-    try:
-        daemon = Daemon(config, model, memory)
-    except BaseException:
-        memory.close()
-        raise
+async def opened(config: Config, model: ModelFolder, memory: Memory) -> AsyncIterator[Daemon]:
+    """A running daemon over an open memory, which it closes. Raises BadConfig where there is no vLLM to start."""
+    daemon = Daemon(config, model, memory)
     try:
         await daemon.start()
         yield daemon

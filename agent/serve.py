@@ -41,18 +41,19 @@ def run(config: Config) -> None:
     state_dir = Path(config.state_dir)
     check_bind(config.http.host, has_keys(state_dir))
     listening = take_port(config.http.host, config.http.port)
-    model = get_model(config.model)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            build(config, _lifespan(config, model, listening)),
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=int(config.http.shutdown_s),
-            lifespan="on",
-            server_header=False,
+    with Memory.open(state_dir, settings=config.memory) as memory:  # before the slow work: the folder may be taken
+        app = build(config, _lifespan(config, get_model(config.model), memory, listening))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=int(config.http.shutdown_s),
+                lifespan="on",
+                server_header=False,
+            )
         )
-    )
-    server.run(sockets=[listening])
+        server.run(sockets=[listening])
     if not server.started:
         raise SystemExit(1)  # the lifespan has said why
 
@@ -94,11 +95,11 @@ def get_model(spec: str) -> ModelFolder:
     return ModelFolder(**json.loads(done.stdout))
 
 
-def _lifespan(config: Config, model: ModelFolder, listening: socket.socket) -> Lifespan:
+def _lifespan(config: Config, model: ModelFolder, memory: Memory, listening: socket.socket) -> Lifespan:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with opened(config, model) as daemon:
+            async with opened(config, model, memory) as daemon:
                 app.state.daemon = daemon
                 listening.listen(BACKLOG)  # before the address is told: who reads it must not be refused
                 with _addressed(Path(config.state_dir), url_of(listening)):
