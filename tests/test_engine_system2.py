@@ -58,6 +58,5 @@ async def test_worked_examples_make_the_small_model_add(engine: Engine, base_mod
     assert "184" in {attempt.answer for attempt in thought.attempts}
 
 
-
 def test_every_method_is_asked_live() -> None:
     assert {CASES[name]["skill"]["method"] for name in LIVE} == set(METHODS)
