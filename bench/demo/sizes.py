@@ -1,4 +1,4 @@
-"""How much is asked: enough for the lift in 25 minutes on two cores, or a smoke run in 8."""
+"""How much is asked: a long run for the lift, about half an hour on two cores, or a smoke run."""
 
 from __future__ import annotations
 
