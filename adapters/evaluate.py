@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import fsum, sqrt
+from math import fsum
 
 from memory.records import EvalReport, SkillScore
+from policies import reliability
 
 Z_95 = 1.959964
 
@@ -66,9 +67,8 @@ def wilson(hits: int, n: int, z: float = Z_95) -> Interval | None:
     if n == 0:
         return None
     share = hits / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))
+    low, high = reliability.wilson(share, n, z)
+    return Interval(share, min(share, low), max(share, high))
 
 
 def intervals(score: SkillScore) -> tuple[Interval | None, Interval | None]:

@@ -39,6 +39,7 @@ from policies.schedule import ScheduleSettings
 from policies.skills import Example, SkillSettings
 
 ENV_CONFIG = "SECONDNATURE_CONFIG"
+ADDRESS = "service.json"  # in the state folder, while the service runs: {"url", "pid"}
 
 
 class Config(Settings):

@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from adapters.model import ModelFolder
-from agent.config import Config
+from agent.config import ADDRESS, Config
 from agent.daemon import opened
 from agent.http.app import build
 from agent.http.guard import check_bind
@@ -28,7 +28,6 @@ from memory.store import Memory
 
 log = logging.getLogger("secondnature")
 BACKLOG = 2048  # connections that may wait to be accepted
-ADDRESS = "service.json"  # in the state folder, while the service runs
 Lifespan = Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]
 
 

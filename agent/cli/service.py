@@ -11,11 +11,10 @@ from typing import Any
 import httpx
 import orjson
 
-from agent.config import Config, load
+from agent.config import ADDRESS, Config, load
 from memory.errors import BadInput, NotFound, SecondNatureError, Unavailable
 from memory.store import Memory
 
-ADDRESS = "service.json"  # in the state folder, while the service runs: {"url", "pid"}
 PATIENCE_S = 24 * 3600.0  # a night may take hours
 
 

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from agent.http.access import identity, require
-from memory.errors import BadInput
 
 router = APIRouter()
 
@@ -61,8 +60,6 @@ class FeedbackBody(BaseModel):
 async def feedback(request: Request, body: FeedbackBody) -> dict[str, Any]:
     """Remember a score or a correction. It may lower a lesson's weight, never raise it."""
     require(request, "ask")
-    if body.score is None and body.correction is None:
-        raise BadInput("give a score (0 to 1), a correction, or both", param="score")
     memory = request.app.state.daemon.day.memory
     memory.remember_feedback(body.episode_id, body.score, body.correction, identity(request).source(body.source))
     return {"ok": True, "episode_id": body.episode_id}
