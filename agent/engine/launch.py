@@ -72,6 +72,8 @@ def command(settings: EngineSettings, model: Path, port: int, device: Literal["c
         args["--gpu-memory-utilization"] = str(settings.gpu_memory_utilization)
     else:
         args["--kv-cache-memory-bytes"] = str(int(settings.kv_cache_gib * 2**30))
+        # vLLM's own 128 computes up to 127 tokens of a prompt anew for each of its samples.
+        args["--block-size"] = str(settings.kv_block_tokens)
     flags = ["--enable-lora", "--enable-prefix-caching", "--disable-uvicorn-access-log"]
     if settings.enforce_eager:
         flags.append("--enforce-eager")

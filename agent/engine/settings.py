@@ -32,6 +32,13 @@ class EngineSettings(Settings):
     )
     max_num_seqs: int = Field(64, description="samples generated at once", ge=1, le=4096)
     kv_cache_gib: float = Field(2.0, description="GiB of memory for attention keys and values (CPU)", ge=0.25)
+    kv_block_tokens: int = Field(
+        32,
+        description="tokens of a block of that memory, a multiple of 32 (CPU); samples of one prompt share whole blocks",
+        ge=32,
+        le=1024,
+        multiple_of=32,
+    )
     gpu_memory_utilization: float = Field(
         0.9,
         description="share of the GPU's memory vLLM may take, 0..1; lower it to train there too",
