@@ -67,6 +67,7 @@ class Example:
     ids: tuple[int, ...]  # prompt, answer and end token
     n_prompt: int  # tokens of `ids` without loss, at least 1
     weight: float  # 0..1
+    anchor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,21 +189,19 @@ def _encode_one(item: Item, tokenizer: Tokenizer, max_tokens: int) -> Example | 
     ids = (*prompt, *answer, *end)
     if len(ids) > max_tokens:
         return f"over {max_tokens} tokens"
-    return Example(ids, len(prompt), item.weight)
+    return Example(ids, len(prompt), item.weight, item.kind == "anchor")
 
 
 def batches(examples: Sequence[Example], batch: int, epochs: int, seed: int) -> Iterator[tuple[int, list[Example]]]:
     """(epoch, examples) for every step, shuffled anew each epoch. The same seed gives the same order.
 
-    The last batch of an epoch may be smaller; none is dropped.
+    Every lesson is seen in every epoch, every anchor in one of them: what the base says already needs no repetition,
+    and its long answers would cost as much as the lessons. The last batch of an epoch may be smaller; none is dropped.
     """
-    order = list(range(len(examples)))
+    lessons = [i for i, example in enumerate(examples) if not example.anchor]
+    anchors = [i for i, example in enumerate(examples) if example.anchor]
     for epoch in range(epochs):
+        order = lessons + anchors[epoch::epochs]
         random.Random(f"{seed}:{epoch}").shuffle(order)
         for start in range(0, len(order), batch):
             yield epoch, [examples[i] for i in order[start : start + batch]]
-
-
-def n_steps(n_examples: int, batch: int, epochs: int) -> int:
-    """Optimizer steps that `batches` makes."""
-    return epochs * -(-n_examples // batch)

@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters.dataset import Example, batches, encode, n_steps, read_data
+from adapters.dataset import Example, batches, encode, read_data
 from adapters.job import Job, TrainSettings, rate, read_job
 from adapters.manifest import Manifest, write_manifest
 from adapters.pack import Pack, pack, packs
@@ -200,20 +200,21 @@ def learn_batch(model: Any, batch: list[Example], pack_tokens: int) -> tuple[flo
 def train(model: Any, examples: tuple[Example, ...], job: Job, report: Reporter) -> Learnt:
     """Train in place; one progress line a step."""
     settings = job.train
-    total = n_steps(len(examples), settings.batch, settings.epochs)
+    plan = list(batches(examples, settings.batch, settings.epochs, job.seed))
+    total, to_see = len(plan), sum(len(batch) for _, batch in plan)
     optimizer = Optimizer(model, settings, total)
     pack_tokens = settings.pack_tokens if tree_is_exact(model, list(examples)) else 1
     report("start", total=total, examples=len(examples), shared_prefixes=pack_tokens > 1)
     started, started_cpu = time.perf_counter(), time.process_time()
     seen, epoch_before, sums = 0, 0, (0.0, 0.0)
-    for step, (epoch, batch) in enumerate(batches(examples, settings.batch, settings.epochs, job.seed), 1):
+    for step, (epoch, batch) in enumerate(plan, 1):
         require_parent(job.parent_pid)
         nats, weight = learn_batch(model, batch, pack_tokens)
         optimizer.step()
         sums = (nats, weight) if epoch != epoch_before else (sums[0] + nats, sums[1] + weight)
         epoch_before, seen = epoch, seen + len(batch)
         speed = seen / (time.perf_counter() - started)
-        eta = (settings.epochs * len(examples) - seen) / speed
+        eta = (to_see - seen) / speed
         report(
             "progress", step=step, total=total, epoch=epoch, loss=round(nats / weight, 4),
             lessons_s=round(speed, 3), eta_s=round(eta, 1), peak_mib=round(peak_mib()),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from adapters.dataset import Anchor, Item, batches, encode, flatten, n_steps, read_data, write_data
+from adapters.dataset import Anchor, Item, batches, encode, flatten, read_data, write_data
 from adapters.job import Job, TrainSettings, rate, read_job, write_job
 from adapters_fakes import BASE, lesson, sums, tiny_tokenizer
 from memory.errors import BadInput
@@ -94,10 +95,20 @@ def test_a_seed_gives_one_order_and_every_epoch_another(tmp_path: Path) -> None:
     examples = encode(written(tmp_path / "d", sums(10)), tiny_tokenizer(), 512).examples
     first, again = list(batches(examples, 4, 2, seed=1)), list(batches(examples, 4, 2, seed=1))
     assert first == again != list(batches(examples, 4, 2, seed=2))
-    assert len(first) == n_steps(10, 4, 2) == 6
+    assert len(first) == 6
     epochs = [[e for epoch, batch in first if epoch == n for e in batch] for n in (0, 1)]
     assert epochs[0] != epochs[1]
     assert set(epochs[0]) == set(epochs[1]) == set(examples)
+
+
+def test_every_lesson_is_seen_in_every_epoch_and_every_anchor_in_one(tmp_path: Path) -> None:
+    anchors = [Anchor(({"role": "user", "content": f"Say {n}."},), f"{n}!") for n in range(5)]
+    write_data(tmp_path / "d", sums(6), anchors)
+    examples = encode(read_data(tmp_path / "d")[0], tiny_tokenizer(), 512).examples
+    seen = Counter(e for _, batch in batches(examples, 4, 3, seed=1) for e in batch)
+    assert {e.anchor for e in examples} == {True, False}
+    assert all(n == (1 if e.anchor else 3) for e, n in seen.items())
+    assert set(seen) == set(examples)
 
 
 def test_a_job_survives_its_file(tmp_path: Path) -> None:
