@@ -12,17 +12,16 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from agent.answer import Day
 from agent.in_force import MACHINES
 from agent.recalibrate import in_force_for
 from memory.errors import BadInput, NotFound
-from memory.records import Outcome, Signals
 from memory.rows import ThresholdChange
 from memory.store import Memory
-from policies.calibration import CalibrationSettings, Calibrator, cross_fitted
+from policies.audited import audited_columns
+from policies.calibration import CalibrationSettings, Calibrator, cross_fitted_arrays
 from policies.certify import Certificate, CertifySettings, Goal, certify_log
 from policies.offpolicy import Columns
 from policies.replay import READ as REPLAYED
@@ -32,7 +31,6 @@ from policies.rescoring import rescore
 from policies.thinning import audit_log_columns
 
 GRID = 201  # thresholds of a curve: half a percent apart
-_SIGNALS = tuple(name for name in SCORED if name not in ("n_tokens", "format_ok", "skill"))
 NEEDED = tuple(dict.fromkeys((*REPLAYED, *SCORED, "adapter", "heldout", "seq")))
 
 
@@ -88,8 +86,8 @@ def logged(memory: Memory, adapter: str | None, settings: CalibrationSettings) -
     if calibrator.method in ("platt", "isotonic"):
         seen = (columns["agrees"] >= 0) & (columns["propensity"] > 0)
         fitted = np.flatnonzero(seen & ((columns["heldout"] > 0) | (columns["adapter"] < 0)))[-settings.max_audits :]
-        rows = [_outcome(columns, int(i), names) for i in fitted]
-        columns["confidence"][fitted] = cross_fitted(rows, settings)
+        rows = audited_columns(columns, fitted, [str(name) for name in names], settings.folds)
+        columns["confidence"][fitted] = cross_fitted_arrays(rows, settings)
     return columns | {"names": names}, calibrator.method
 
 
@@ -187,24 +185,3 @@ def _code(columns: Columns, skill: str) -> int:
 def _of_skill(columns: Columns, skill: str | None) -> Columns:
     wanted = columns["skill"] == _code(columns, skill) if skill is not None else slice(None)
     return {name: columns[name][wanted] for name in REPLAYED}
-
-
-def _outcome(columns: Columns, i: int, names: Sequence[str] | npt.NDArray[Any]) -> Outcome:
-    """One audited row as a record, as far as calibration reads it."""
-    signals = {name: None if np.isnan(columns[name][i]) else float(columns[name][i]) for name in _SIGNALS}
-    return Outcome(
-        episode_id=str(columns["seq"][i]),
-        skill=str(names[columns["skill"][i]]),
-        adapter=None,
-        signals=Signals(**signals, n_tokens=int(columns["n_tokens"][i]), format_ok=bool(columns["format_ok"][i])),
-        confidence=None,
-        threshold=None,
-        propensity=float(columns["propensity"][i]),
-        agrees=bool(columns["agrees"][i]),
-        heldout=True,
-        s1_tokens=0,
-        s2_tokens=None,
-        s1_seconds=0.0,
-        s2_seconds=None,
-        asked_at=0.0,
-    )

@@ -13,12 +13,14 @@ FULL = (
     ("bench.train", "--size", "full"),
     ("bench.memory", "--size", "full"),
     ("bench.replay",),
+    ("bench.whatif",),
 )
 QUICK = (
     ("bench.gateway", "--rounds", "1", "--seconds", "5", "--levels", "1", "8"),
     ("bench.train", "--size", "tiny"),
     ("bench.memory", "--size", "small"),
     ("bench.replay", "--rows", "200000"),
+    ("bench.whatif", "--rows", "200000"),
 )
 
 

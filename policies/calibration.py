@@ -22,21 +22,26 @@ from json import dumps, loads
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from memory.errors import Damaged
 from memory.records import Outcome, Signals
 from memory.settings import Settings
-from policies.confidence import FEATURES, feature_matrix, feature_row, raw_confidence
+from policies.audited import Audited, audited
+from policies.confidence import FEATURES, feature_row, raw_confidence
 from policies.fitting import (
+    Line,
     bends,
     cross_fitted_scores,
-    fold_of,
     isotonic_knots,
+    line_scores,
     logit,
+    logits,
     platt_line,
     ridge_line,
     sigmoid,
+    sigmoids,
 )
 from policies.reliability import CalibrationReport, Floats, effective_n, measure
 
@@ -115,6 +120,28 @@ class Calibrator:
         """`predict` for each pair, shape (n,); NaN where unknown."""
         return _nan([self.predict(row, skill) for row, skill in zip(signals, skills, strict=True)])
 
+    def predict_audited(self, rows: Audited) -> Floats:
+        """`predict` for each row of a fitted calibrator ("platt" or "isotonic"), shape (n,); NaN where unknown."""
+        scores = line_scores(Line(self.weights, self.bias, self.means), rows.x)
+        found = self.probabilities(scores, rows.skill, rows.names)
+        if self.needs_logprobs:
+            found = np.where(np.isnan(rows.x[:, FEATURES.index("logprob_sum")]), math.nan, found)
+        return np.where(rows.parsed, found, 0.0)
+
+    def probabilities(self, scores: Floats, skill: npt.NDArray[np.intp], names: Sequence[str]) -> Floats:
+        """Map and bends for each score, shape (n,); `skill`: codes into `names`."""
+        mapped = self.mapped(scores)
+        lines = np.array([self.skills.get(name, (1.0, 0.0)) for name in names]).reshape(len(names), 2)
+        bends_it = np.array([name in self.skills for name in names], dtype=bool)
+        bent = sigmoids(lines[skill, 0] * logits(mapped) + lines[skill, 1])
+        return np.where(bends_it[skill], bent, mapped)
+
+    def mapped(self, scores: Floats) -> Floats:
+        """`probability` for each score, shape (n,)."""
+        if self.method == "platt":
+            return sigmoids(self.platt[0] * scores + self.platt[1])
+        return np.interp(scores, *self.knots)
+
     def probability(self, score: float) -> float:
         """The map alone: 0..1 for a score on the logistic scale, before any skill's bend."""
         if self.method == "platt":
@@ -170,7 +197,7 @@ def fit(outcomes: Sequence[Outcome], settings: CalibrationSettings, adapter: str
     rows = usable(outcomes, settings.max_audits)
     if len(rows) < settings.min_audits:
         return unfitted(settings, adapter, len(rows))
-    return _fit(rows, settings, adapter)
+    return fit_arrays(audited(rows, settings.folds), settings, adapter)
 
 
 def cross_fitted_report(outcomes: Sequence[Outcome], settings: CalibrationSettings) -> CalibrationReport:
@@ -207,42 +234,42 @@ def raw_report(outcomes: Sequence[Outcome]) -> CalibrationReport:
     return _measure(outcomes, lambda rows: _nan([raw_confidence(row.signals) for row in rows]))
 
 
-def _fit(rows: Sequence[Outcome], settings: CalibrationSettings, adapter: str | None) -> Calibrator:
+def fit_arrays(seen: Audited, settings: CalibrationSettings, adapter: str | None = None) -> Calibrator:
     """Line, map and skill bends; the last two are fitted on scores of a line that did not see the row."""
-    parsed = [row for row in rows if row.signals.format_ok]
-    x = feature_matrix([row.signals for row in parsed])
-    y, weights = _labels(parsed)
-    weights = np.minimum(weights, settings.max_weight)
-    fold = np.array([fold_of(row.episode_id, settings.folds) for row in parsed], dtype=np.intp)
+    parsed = seen.some(seen.parsed)
+    x, y, weights = parsed.x, parsed.agrees, np.minimum(parsed.weight, settings.max_weight)
     line = ridge_line(x, y, weights, settings.l2)
-    scores = cross_fitted_scores(x, y, weights, fold, settings.l2)
+    scores = cross_fitted_scores(x, y, weights, parsed.fold, settings.l2)
     method: Method = "isotonic" if effective_n(weights) >= settings.isotonic_from else "platt"
     fitted = Calibrator(
         method=method,
         adapter=adapter,
-        n=len(rows),
+        n=len(seen),
         ceiling=settings.prior_ceiling,
         weights=line.weights,
         bias=line.bias,
         means=line.means,
-        needs_logprobs=all(row.signals.logprob_sum is not None for row in parsed),
+        needs_logprobs=not np.isnan(x[:, FEATURES.index("logprob_sum")]).any(),
         knots=isotonic_knots(scores, y, weights) if method == "isotonic" else ((), ()),
         platt=platt_line(scores, y, weights) if method == "platt" else (1.0, 0.0),
     )
-    probabilities = np.array([fitted.probability(score) for score in scores])
-    skills = np.array([row.skill for row in parsed], dtype=np.str_)
-    return replace(fitted, skills=bends(probabilities, y, weights, skills, settings.shrinkage))
+    bent = bends(fitted.mapped(scores), y, weights, parsed.skill, settings.shrinkage)
+    return replace(fitted, skills={parsed.names[code]: bend for code, bend in bent.items()})
 
 
 def cross_fitted(rows: Sequence[Outcome], settings: CalibrationSettings) -> Floats:
     """Confidence per row by a fit that did not see it, shape (n,); NaN where unknown. `rows` are `usable` ones."""
-    fold = np.array([fold_of(row.episode_id, settings.folds) for row in rows], dtype=np.intp)
-    predicted = np.full(len(rows), math.nan)
-    for part in range(settings.folds):
-        others = [row for row, where in zip(rows, fold, strict=True) if where != part]
-        mine = [row for row, where in zip(rows, fold, strict=True) if where == part]
-        if mine and any(row.signals.format_ok for row in others):
-            predicted[fold == part] = _fit(others, settings, None).predict_many(*_asked(mine))
+    return cross_fitted_arrays(audited(rows, settings.folds), settings)
+
+
+def cross_fitted_arrays(seen: Audited, settings: CalibrationSettings) -> Floats:
+    """`cross_fitted` on arrays."""
+    predicted = np.full(len(seen), math.nan)
+    for part in np.unique(seen.fold):
+        mine = seen.fold == part
+        others = seen.some(~mine)
+        if others.parsed.any():
+            predicted[mine] = fit_arrays(others, settings).predict_audited(seen.some(mine))
     return predicted
 
 

@@ -9,7 +9,8 @@ version.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +112,18 @@ def features(signals: Signals) -> npt.NDArray[np.float64]:
 def feature_matrix(rows: Sequence[Signals]) -> npt.NDArray[np.float64]:
     """One row per answer, shape (n, len(FEATURES))."""
     return np.array([feature_row(row) for row in rows], dtype=np.float64).reshape(len(rows), len(FEATURES))
+
+
+def feature_column(columns: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[np.float64]:
+    """One column of `feature_row` for a log in columns (NaN where unknown), shape (n,)."""
+    if name == "log_tokens":
+        return np.log1p(np.asarray(columns["n_tokens"], dtype=np.float64))
+    if name.endswith("_known"):
+        read = {"logprobs_known": "logprob_sum", "base_known": "base_logprob"}.get(name, name.removesuffix("_known"))
+        return np.asarray(~np.isnan(columns[read]), dtype=np.float64)
+    value = np.asarray(columns[name], dtype=np.float64)
+    found: npt.NDArray[np.float64] = -np.log1p(np.maximum(0.0, -value)) if "logprob" in name else value
+    return found
 
 
 def _tail(nats: float | None) -> float:

@@ -42,6 +42,19 @@ def logit(probability: float) -> float:
     return math.log(kept / (1.0 - kept))
 
 
+def sigmoids(scores: Floats) -> Floats:
+    """`sigmoid` of each, shape (n,)."""
+    found: Floats = 1.0 / (1.0 + np.exp(-np.clip(scores, -500.0, 500.0)))
+    return found
+
+
+def logits(probabilities: Floats) -> Floats:
+    """`logit` of each, shape (n,)."""
+    kept = np.clip(probabilities, 1e-4, 1.0 - 1e-4)
+    found: Floats = np.log(kept / (1.0 - kept))
+    return found
+
+
 def ridge_line(x: Floats, y: Floats, weights: Floats, l2: float) -> Line:
     """L2 logistic regression on standardised features; x of shape (n, d), NaN for unknown; y 0 or 1.
 
@@ -100,25 +113,25 @@ def isotonic_knots(scores: Floats, y: Floats, weights: Floats) -> tuple[tuple[fl
 
 
 def bends(
-    probability: Floats, y: Floats, weights: Floats, skills: npt.NDArray[np.str_], shrinkage: float
-) -> dict[str, tuple[float, float]]:
-    """Per skill (slope, intercept) on the global logit, each with a normal prior at (1, 0).
+    probability: Floats, y: Floats, weights: Floats, skills: npt.NDArray[np.intp], shrinkage: float
+) -> dict[int, tuple[float, float]]:
+    """Per skill, by its code, (slope, intercept) on the global logit, each with a normal prior at (1, 0).
 
     The prior is worth `shrinkage` audits at even odds: a skill with few stays with the global fit, one with
     many follows its own. This is the posterior mode of a logistic model with random slopes and intercepts.
     """
-    logits = np.array([logit(p) for p in probability])
+    scores = logits(probability)
     found = {}
     for skill in np.unique(skills):
         rows = skills == skill
         worth = weights[rows] * (effective_n(weights[rows]) / weights[rows].sum())
-        found[str(skill)] = _bend(logits[rows], y[rows], worth, shrinkage / 4.0)
+        found[int(skill)] = _bend(scores[rows], y[rows], worth, shrinkage / 4.0)
     return found
 
 
-def _bend(logits: Floats, y: Floats, weights: Floats, precision: float) -> tuple[float, float]:
+def _bend(scores: Floats, y: Floats, weights: Floats, precision: float) -> tuple[float, float]:
     """Newton's method on a strictly convex loss in two unknowns; the slope is kept positive."""
-    design = np.stack([logits, np.ones_like(logits)], axis=1)
+    design = np.stack([scores, np.ones_like(scores)], axis=1)
     prior = np.array([1.0, 0.0])
     beta = prior.copy()
     for _ in range(NEWTON_STEPS):

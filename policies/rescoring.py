@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from policies.calibration import Calibrator
-from policies.confidence import FEATURES
+from policies.confidence import FEATURES, feature_column
 from policies.offpolicy import Columns
 from policies.reliability import Floats
 
@@ -34,7 +34,7 @@ def rescore(columns: Columns, calibrator: Calibrator, names: Sequence[str]) -> F
         return np.where(unparsed, 0.0, np.nan)
     if calibrator.method == "prior":
         return np.where(unparsed, 0.0, calibrator.ceiling * np.exp(sums))
-    found = _bent(_probability(_score(columns, calibrator), calibrator), columns, calibrator, names)
+    found = calibrator.probabilities(_score(columns, calibrator), np.asarray(columns["skill"], dtype=np.intp), names)
     if calibrator.needs_logprobs:
         found = np.where(np.isnan(sums), np.nan, found)
     return np.where(unparsed, 0.0, found)
@@ -44,38 +44,6 @@ def _score(columns: Columns, calibrator: Calibrator) -> Floats:
     score = np.full(len(columns["logprob_sum"]), calibrator.bias)
     for name, weight, mean in zip(FEATURES, calibrator.weights, calibrator.means, strict=True):
         if weight:
-            value = _feature(columns, name)
+            value = feature_column(columns, name)
             score += weight * np.where(np.isnan(value), mean, value)
     return score
-
-
-def _feature(columns: Columns, name: str) -> Floats:
-    """One column of `policies.confidence.feature_row`, shape (n,)."""
-    if name == "log_tokens":
-        return np.log1p(np.asarray(columns["n_tokens"], dtype=np.float64))
-    if name.endswith("_known"):
-        read = {"logprobs_known": "logprob_sum", "base_known": "base_logprob"}.get(name, name.removesuffix("_known"))
-        return np.asarray(~np.isnan(columns[read]), dtype=np.float64)
-    value = np.asarray(columns[name], dtype=np.float64)
-    tail: Floats = -np.log1p(np.maximum(0.0, -value)) if "logprob" in name else value
-    return tail
-
-
-def _probability(score: Floats, calibrator: Calibrator) -> Floats:
-    if calibrator.method == "platt":
-        return _sigmoid(calibrator.platt[0] * score + calibrator.platt[1])
-    return np.interp(score, *calibrator.knots)
-
-
-def _bent(probability: Floats, columns: Columns, calibrator: Calibrator, names: Sequence[str]) -> Floats:
-    lines = np.array([calibrator.skills.get(name, (1.0, 0.0)) for name in names]).reshape(len(names), 2)
-    bends = np.array([name in calibrator.skills for name in names], dtype=bool)
-    code = np.asarray(columns["skill"], dtype=np.intp)
-    clipped = np.clip(probability, 1e-4, 1.0 - 1e-4)  # as policies.fitting.logit
-    bent = _sigmoid(lines[code, 0] * np.log(clipped / (1.0 - clipped)) + lines[code, 1])
-    return np.where(bends[code], bent, probability)
-
-
-def _sigmoid(score: Floats) -> Floats:
-    value: Floats = 1.0 / (1.0 + np.exp(-np.clip(score, -500.0, 500.0)))
-    return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +11,15 @@ import numpy as np
 import pytest
 
 from agent.answer import Day, answer
-from agent.recalibrate import WHO
-from agent.tuning import apply_threshold, undo_threshold, whatif
+from agent.recalibrate import WHO, outcomes_of
+from agent.tuning import apply_threshold, logged, undo_threshold, whatif
 from day_fakes import SURE, ScriptedEngine, asked, day
 from memory.errors import BadInput, NotFound
 from memory.records import System
-from memory.store import Memory
 from memory_fakes import episode
+from policies.calibration import CalibrationSettings, fit, rescored
 from policies.confidence import FEATURES
+from tuning_fakes import remember_past
 
 ZEROS = (0.0,) * len(FEATURES)
 HALF_SURE = replace(SURE, weights=ZEROS, means=ZEROS, bias=0.8473)  # says 0.70 of every parsed answer
@@ -81,18 +81,15 @@ def test_the_curve_is_of_one_system_1_with_the_confidences_of_today(one: Day) ->
     assert whatif(one.memory, "nothing", None)["n"] == 0
 
 
-def test_a_curve_of_many_rows_is_quick(one: Day, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(8):
-        one.memory.remember(episode(number, adapter=None))
-    one.memory.flush()
-    few = one.memory.outcome_columns()
-    rng = np.random.default_rng(3)
-    names = few.pop("names")
-    many = {name: np.resize(column, 1_000_000) for name, column in few.items()}
-    many["logprob_sum"] = -rng.exponential(1.0, 1_000_000)
-    many["seq"] = np.arange(1_000_000)
-    monkeypatch.setattr(Memory, "outcome_columns", lambda self, **_: many | {"names": names})
-    began = time.thread_time()
-    found = whatif(one.memory, "sums", None)
-    assert found["n"] == 1_000_000
-    assert time.thread_time() - began < 3.0  # without reading the rows, which tests/test_memory_* time
+def test_what_the_columns_say_is_what_the_records_say(one: Day) -> None:
+    """The curve's confidences, read as columns, are those of the calibration's own way through the records."""
+    remember_past(one.memory, asks=300)
+    settings = CalibrationSettings()
+    rows = outcomes_of(one.memory, None)
+    fitted = fit(rows, settings)
+    one.memory.set_calibration(None, json.loads(fitted.to_json()))
+    columns, method = logged(one.memory, None, settings)
+    by_number = [replace(row, episode_id=str(seq)) for row, seq in zip(rows, columns["seq"], strict=True)]
+    wanted = [row.confidence for row in rescored(by_number, fitted, settings)]
+    assert (method, len(rows)) == ("platt", 300)
+    np.testing.assert_allclose(columns["confidence"], wanted, atol=1e-9)
