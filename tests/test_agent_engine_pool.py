@@ -6,17 +6,19 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from agent.engine.client import Delta, Sampling
-from agent.engine.pool import EnginePool, head
+from agent.engine.balance import choose, head
+from agent.engine.client import Delta, Engine, Sampling
+from agent.engine.pool import EnginePool
 from agent.engine.settings import EngineSettings
 from agent.engine.supervisor import free_port
 from engine_fakes import FakeVllm, fault, serving
-from memory.errors import BadInput, Unavailable
+from memory.errors import BadInput, NotFound, Unavailable
 from memory.records import Message
 
 CHAT = "/v1/chat/completions"
@@ -231,3 +233,90 @@ async def test_a_lost_engine_is_looked_at_at_once(pool: EnginePool, fakes: list[
     async with asyncio.timeout(5):  # far less than the 60 s between two looks
         await first.looked.wait()
     assert await pool.look() == 3
+
+
+async def test_an_engine_that_lost_an_adapter_is_one_that_is_gone(pool: EnginePool, fakes: list[FakeVllm]) -> None:
+    await pool.load_adapter("sn-0001-aaaaaa", ONE)
+    await pool.chat("sn-0001-aaaaaa", ask("a"), Sampling())
+    first = next(fake for fake in fakes if fake.asked)
+    first.adapters.clear()  # restarted a moment ago, and not looked at since
+    assert (await pool.chat("sn-0001-aaaaaa", ask("a"), Sampling()))[0].text == "The answer is 4."
+    first.adapters.clear()
+    assert len([piece async for piece in pool.stream("sn-0001-aaaaaa", ask("a"), Sampling())]) == 6
+    first.adapters.clear()
+    body = {"model": "sn-0001-aaaaaa", "messages": list(ask("a"))}
+    assert (await pool.forward(CHAT, body)).status == 200
+    first.adapters.clear()
+    stream = await pool.forward_stream(CHAT, body | {"stream": True})
+    assert stream.status == 200
+    await stream.aclose()
+    assert await pool.look() == 3
+    assert first.adapters == {"sn-0001-aaaaaa": str(ONE)}
+    with pytest.raises(NotFound):
+        await pool.chat("nobody's", ask("a"), Sampling())
+    assert all(member.up for member in pool.members)
+
+
+async def test_an_engine_that_hangs_keeps_nobody_waiting(
+    pool: EnginePool, fakes: list[FakeVllm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pool.start()
+    monkeypatch.setattr("agent.engine.pool.LOOK_S", 0.1)
+    monkeypatch.setattr("agent.engine.pool.LOAD_S", 0.1)
+
+    async def hang(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    fakes[0].refuse = hang
+    await pool.load_adapter("sn-0001-aaaaaa", ONE)
+    assert [member.up for member in pool.members] == [False, True, True]
+    assert await pool.look() == 2
+    assert "0.1 s" in pool.told()[0]["why"]
+
+
+async def test_each_engine_is_admitted_before_its_first_traffic_and_after_a_restart() -> None:
+    async with serving(FakeVllm()) as early, serving(FakeVllm()) as late:
+        admitted, let_in = list[str](), asyncio.Event()
+
+        async def admit(name: str, engine: Engine) -> None:
+            admitted.append(name)
+            if name == late.url:
+                await let_in.wait()
+
+        settings = EngineSettings(urls=(early.url, late.url), probe_s=60, timeout_s=5)
+        pool = EnginePool(settings, admit=admit)
+        assert len(await pool.chat("base", ask(), Sampling())) == 1, "the first does not wait for the second"
+        await pool.load_adapter("sn-0001-aaaaaa", ONE)
+        assert late.adapters == {}
+        let_in.set()
+        assert await pool.look() == 2
+        assert late.adapters == {"sn-0001-aaaaaa": str(ONE)}, "what was loaded while it was being admitted"
+        late.adapters.clear()
+        assert await pool.look() == 2
+        await pool.close()
+    assert admitted == [early.url, late.url, late.url]
+
+
+async def test_an_adapter_is_left_to_others(pool: EnginePool, fakes: list[FakeVllm]) -> None:
+    await pool.load_adapter("sn-0001-aaaaaa", ONE)
+    await pool.leave_adapter("sn-0001-aaaaaa")
+    assert all("sn-0001-aaaaaa" in fake.adapters for fake in fakes)
+    fakes[0].adapters.clear()  # whoever owns it has unloaded it
+    assert await pool.look() == 3
+    assert fakes[0].adapters == {}
+
+
+async def test_many_samples_weigh_as_many_requests(pool: EnginePool, fakes: list[FakeVllm]) -> None:
+    @dataclass
+    class Seat:
+        name: str
+        load: int
+
+    seats = [Seat("a", 0), Seat("b", 0), Seat("c", 0)]
+    first = choose("a head", seats)
+    first.load = 8
+    assert choose("a head", seats) is not first
+    assert choose("a head", seats, weight=64) is first, "its share is larger, and its cache is warm"
+    await pool.chat("base", ask(), Sampling(n=8, temperature=0.7))
+    assert all(member.load == 0 for member in pool.members)

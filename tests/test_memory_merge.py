@@ -59,3 +59,30 @@ def test_a_source_forgotten_here_is_not_taken_in_from_a_gateway_that_still_holds
 def test_a_folder_without_a_memory_says_so(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "learner") as learner, pytest.raises(NotFound, match="no memory"):
         learner.merge([tmp_path / "nothing"])
+
+
+def test_a_merge_reads_what_is_new_and_begins_anew_where_numbers_were_given_again(tmp_path: Path) -> None:
+    with gateway(tmp_path / "one", 0) as one, Memory.open(tmp_path / "learner") as learner:
+        learner.merge([one.state_dir])
+        end = learner.place(str(one.state_dir.resolve()), "episode")
+        assert end == (600, "ep-00000599")
+        assert one.foreign("episode", end) == []
+        one.forget(episode_id="ep-00000599")
+        one.remember(accepted(650, skill="skill 1"))  # takes the number of the forgotten one
+        one.flush()
+        assert len(one.foreign("episode", end)) == 500, "from the start: the row there is another"
+        assert learner.merge([one.state_dir])["episode"] == 1
+        assert learner.episode("ep-00000650") == one.episode("ep-00000650")
+
+
+def test_an_audit_waits_for_its_episode(tmp_path: Path) -> None:
+    with gateway(tmp_path / "one", 0) as one, Memory.open(tmp_path / "learner") as learner:
+        learner.merge([one.state_dir])
+        late = accepted(700)
+        one.remember(late)
+        one.remember_audit(audit(late, "185"))
+        one.flush()
+        episodes = learner.place(str(one.state_dir.resolve()), "episode")
+        audits = learner.place(str(one.state_dir.resolve()), "audit")
+        assert one.foreign("audit", audits, upto=episodes[0]) == [], "its episode was not taken yet"
+        assert learner.merge([one.state_dir]) == {"episode": 1, "audit": 1, "feedback": 0}

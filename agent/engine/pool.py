@@ -1,34 +1,34 @@
 """Many engines as one Engine: health, balance, adapters on all of them before traffic. One engine is a pool of one.
 
 An engine takes traffic only while it answers and holds every wanted adapter; one that joins late or comes back is
-brought up to date first. Requests go to the engine that read a prompt with the same head before (its prefix cache
-holds it), unless that one is loaded above its share: rendezvous hashing with bounded loads (Mirrokni, Thorup and
-Zadimoghaddam 2018).
+admitted and brought up to date first, without keeping the others waiting. An engine that turns out to have lost an
+adapter (it was restarted between two looks) is treated as one that is gone. Which one a request goes to: balance.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.engine.balance import body_head, body_weight, choose, head
 from agent.engine.client import Delta, Engine, Raw, RawStream, Sampling, VllmEngine
 from agent.engine.settings import EngineSettings
 from agent.engine.wire import RETRY_AFTER_S
-from memory.errors import SecondNatureError, TimedOut, Unavailable
+from memory.errors import NotFound, SecondNatureError, TimedOut, Unavailable
 from memory.records import Completion, Message
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-SPREAD = 1.25  # an engine may hold this many times the mean of all before the next in line is asked
-HEAD_CHARS = 512  # of the first message, where a prompt has only one
+Admit = Callable[[str, Engine], Awaitable[None]]
+GONE = (Unavailable, TimedOut)
+LOOK_S = 15.0  # seconds in which an engine must say what it serves; a busy one on a CPU takes a second or two
+LOAD_S = 120.0  # seconds in which an engine must load an adapter; 0.03 to 0.14 were seen
 
 
 @dataclass(slots=True, eq=False)
@@ -37,43 +37,50 @@ class Member:
 
     name: str  # for the log, and to rank it: the url
     engine: Engine
-    up: bool = False  # answers, and holds every wanted adapter
-    load: int = 0  # requests in flight
+    up: bool = False  # answers, was admitted, and holds every wanted adapter
+    load: int = 0  # samples in flight
+    admitted: bool = False  # not again until it was restarted
+    why: str = ""  # why it is out of traffic
+    looked: asyncio.Event = field(default_factory=asyncio.Event)  # set after the first look
+    wake: asyncio.Event = field(default_factory=asyncio.Event)  # look now
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class EnginePool:
     """An Engine over others. It looks at them when it is first used, and from then on by itself."""
 
-    def __init__(self, settings: EngineSettings, engines: Mapping[str, Engine] | None = None) -> None:
-        """`engines`: by name; None: the servers at `settings.urls`."""
+    def __init__(
+        self, settings: EngineSettings, engines: Mapping[str, Engine] | None = None, admit: Admit | None = None
+    ) -> None:
+        """`engines`: by name; None: the servers at `settings.urls`. `admit`: awaited with the name and the engine
+        before one takes its first traffic, and again after it was restarted; where it raises, it takes none."""
         if engines is None:
             engines = {url: _server(url, settings) for url in settings.urls}
         self.members = [Member(name, engine) for name, engine in engines.items()]
-        self._probe_s = settings.probe_s
+        self._probe_s, self._admit = settings.probe_s, admit
         self._wanted: dict[str, Path] = {}
-        self._task: asyncio.Task[None] | None = None
-        self._wake, self._looked = asyncio.Event(), asyncio.Event()
-        self._looking = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changing = asyncio.Lock()  # held while the adapters of engines in traffic change, or an engine joins
 
     async def start(self) -> None:
         """Look at once, then regularly, and sooner where a request found an engine gone. The first use does it."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._watch(), name="engine-pool")
-        await self._looked.wait()
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._watch(member), name=member.name) for member in self.members]
+        for member in self.members:
+            await member.looked.wait()
 
     async def look(self) -> int:
         """Bring every engine that answers up to date; the others take no traffic. Returns how many are up."""
-        async with self._looking:
-            await asyncio.gather(*(self._look_at(member) for member in self.members))
-            self._looked.set()
+        await asyncio.gather(*(self._look_at(member) for member in self.members))
         return sum(member.up for member in self.members)
 
     async def chat(
         self, model: str, messages: Sequence[Message], sampling: Sampling, *, priority: int = 0
     ) -> tuple[Completion, ...]:
-        return await self._ask(
-            head(model, messages), lambda engine: engine.chat(model, messages, sampling, priority=priority)
-        )
+        def ask(engine: Engine) -> Awaitable[tuple[Completion, ...]]:
+            return engine.chat(model, messages, sampling, priority=priority)
+
+        return await self._ask(head(model, messages), ask, model, sampling.n)
 
     async def stream(
         self, model: str, messages: Sequence[Message], sampling: Sampling, *, priority: int = 0
@@ -88,172 +95,205 @@ class EnginePool:
                             begun = True
                             yield piece
                 return
-            except Unavailable:
-                self._lost(member)
+            except (Unavailable, NotFound) as fault:
                 tried += 1
-                if begun or tried > 1:
+                if not self._lost(member, fault, model) or begun or tried > 1:
                     raise
 
     async def forward(self, path: str, body: Mapping[str, Any]) -> Raw:
-        return await self._ask(_body_head(body), lambda engine: engine.forward(path, body))
+        async def ask(engine: Engine) -> Raw:
+            raw = await engine.forward(path, body)
+            self._check_kept(raw.status, body)
+            return raw
+
+        return await self._ask(body_head(body), ask, weight=body_weight(body))
 
     async def forward_stream(self, path: str, body: Mapping[str, Any]) -> RawStream:
-        key, tried = _body_head(body), 0
+        key, tried, weight = body_head(body), 0, body_weight(body)
         while True:
-            member = await self._pick(key)
-            member.load += 1
+            member = await self._pick(key, weight)
+            member.load += weight
             try:
                 stream = await member.engine.forward_stream(path, body)
-            except BaseException as fault:
-                member.load -= 1
-                tried += 1
-                if not isinstance(fault, Unavailable) or tried > 1:
+                try:
+                    self._check_kept(stream.status, body)
+                except Unavailable:
+                    await stream.aclose()
                     raise
-                self._lost(member)
+            except BaseException as fault:
+                member.load -= weight
+                tried += 1
+                if not isinstance(fault, Unavailable) or not self._lost(member, fault) or tried > 1:
+                    raise
             else:
-                stream.on_close(partial(_release, member))
+                stream.on_close(partial(_release, member, weight))
                 return stream
 
     async def tokenize(self, model: str, prompt: str | Sequence[Message]) -> tuple[int, ...]:
-        return await self._ask("", lambda engine: engine.tokenize(model, prompt))
+        return await self._ask("", lambda engine: engine.tokenize(model, prompt), model)
 
     async def answer_logprobs(self, model: str, messages: Sequence[Message], answer: str) -> tuple[float, ...]:
-        return await self._ask(head(model, messages), lambda engine: engine.answer_logprobs(model, messages, answer))
+        key = head(model, messages)
+        return await self._ask(key, lambda engine: engine.answer_logprobs(model, messages, answer), model)
 
     async def load_adapter(self, name: str, path: Path) -> None:
         """On every engine that is up, and later on those that are not. All of them or none: then it raises."""
-        members = await self._up()
-        async with self._looking:
+        await self.start()
+        async with self._changing:
+            members = self._up()
             results = await asyncio.gather(
-                *(member.engine.load_adapter(name, path) for member in members), return_exceptions=True
+                *(_within(LOAD_S, member.engine.load_adapter(name, path)) for member in members),
+                return_exceptions=True,
             )
-            refused = [
-                r for r in results if isinstance(r, BaseException) and not isinstance(r, (Unavailable, TimedOut))
-            ]
-            for member, result in zip(members, results, strict=True):
-                if isinstance(result, (Unavailable, TimedOut)):
-                    self._lost(member)
+            self._drop_gone(members, results)
+            refused = [r for r in results if isinstance(r, BaseException) and not isinstance(r, GONE)]
             if refused or not any(member.up for member in members):
                 await self._everywhere(lambda engine: engine.unload_adapter(name))
                 raise refused[0] if refused else _none_up()
             self._wanted[name] = path
 
     async def unload_adapter(self, name: str) -> None:
-        async with self._looking:
+        async with self._changing:
             self._wanted.pop(name, None)
             await self._everywhere(lambda engine: engine.unload_adapter(name))
 
+    async def leave_adapter(self, name: str) -> None:
+        """Want it no more, and leave it loaded: others may still be answered by it, and somebody else unloads it."""
+        async with self._changing:
+            self._wanted.pop(name, None)
+
     async def models(self) -> list[str]:
         """Those that every engine in traffic has."""
-        lists = await asyncio.gather(*(member.engine.models() for member in await self._up()))
+        await self.start()
+        lists = await asyncio.gather(*(member.engine.models() for member in self._up()))
         return [name for name in lists[0] if all(name in other for other in lists)]
 
     async def healthy(self) -> bool:
         await self.start()
         return any(member.up for member in self.members)
 
+    def told(self) -> list[dict[str, Any]]:
+        """Each engine for the status: whether it takes traffic, why not, samples in flight."""
+        return [{"name": m.name, "up": m.up, "why": "" if m.up else m.why, "load": m.load} for m in self.members]
+
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(member.engine.close() for member in self.members))
 
-    async def _ask(self, key: str, ask: Callable[[Engine], Awaitable[T]]) -> T:
+    async def _ask(self, key: str, ask: Callable[[Engine], Awaitable[T]], model: str = "", weight: int = 1) -> T:
         """Ask one engine; where it is gone, one other."""
         for last in (False, True):
-            member = await self._pick(key)
+            member = await self._pick(key, weight)
             try:
-                with self._busy(member):
+                with self._busy(member, weight):
                     return await ask(member.engine)
-            except Unavailable:
-                self._lost(member)
-                if last:
+            except (Unavailable, NotFound) as fault:
+                if not self._lost(member, fault, model) or last:
                     raise
         raise AssertionError("unreachable")
 
-    async def _pick(self, key: str) -> Member:
-        up = await self._up()
-        bound = math.ceil(SPREAD * (sum(member.load for member in up) + 1) / len(up))
-        ranked = sorted(up, key=lambda member: _rank(key, member.name))
-        return next(member for member in ranked if member.load < bound)
-
-    async def _up(self) -> list[Member]:
+    async def _pick(self, key: str, weight: int = 1) -> Member:
         await self.start()
+        return choose(key, self._up(), weight)
+
+    def _up(self) -> list[Member]:
         up = [member for member in self.members if member.up]
         if not up:
             raise _none_up()
         return up
 
     @contextmanager
-    def _busy(self, member: Member) -> Iterator[None]:
-        member.load += 1
+    def _busy(self, member: Member, weight: int = 1) -> Iterator[None]:
+        member.load += weight
         try:
             yield
         finally:
-            member.load -= 1
+            member.load -= weight
 
-    def _lost(self, member: Member) -> None:
-        if member.up:
-            log.warning("engine %s is gone: out of traffic until it answers again", member.name)
-        member.up = False
-        self._wake.set()
+    def _lost(self, member: Member, fault: SecondNatureError, model: str | None = None) -> bool:
+        """Take an engine out of traffic until it was looked at; False where the fault is not its being gone."""
+        if isinstance(fault, NotFound) and model not in self._wanted:
+            return False
+        self._out(member, fault.message)
+        member.wake.set()
+        return True
+
+    def _check_kept(self, status: int, body: Mapping[str, Any]) -> None:
+        """Raises Unavailable where an engine does not know an adapter that it should hold."""
+        if status == 404 and body.get("model") in self._wanted:
+            raise Unavailable("The engine lost its adapters; ask again.", retry_after_s=RETRY_AFTER_S)
+
+    def _out(self, member: Member, why: str) -> None:
+        if member.up or member.why != why:
+            log.warning("engine %s is out of traffic: %s", member.name, why)
+        member.up, member.why = False, why
 
     async def _look_at(self, member: Member) -> None:
-        try:
-            has = await member.engine.models()
+        async with member.looking:
+            try:
+                has = await _within(LOOK_S, member.engine.models())
+                if member.up and all(name in has for name in self._wanted):
+                    return
+                await self._join(member, has)
+            except SecondNatureError as fault:
+                self._out(member, fault.message)
+            finally:
+                member.looked.set()
+
+    async def _join(self, member: Member, has: Sequence[str]) -> None:
+        """Admit an engine and bring it up to date, then let it take traffic."""
+        restarted = any(name not in has for name in self._wanted)
+        if self._admit is not None and (restarted or not member.admitted):
+            member.up = member.admitted = False
+            member.looked.set()  # the others answer meanwhile
+            await self._admit(member.name, member.engine)
+        member.admitted = True
+        async with self._changing:  # whatever is wanted by now
             for name, path in self._wanted.items():
-                if name not in has:
-                    await member.engine.load_adapter(name, path)
-            if not member.up:
-                log.info("engine %s takes traffic", member.name)
+                await _within(LOAD_S, member.engine.load_adapter(name, path))
             member.up = True
-        except SecondNatureError as fault:
-            if member.up:
-                log.warning("engine %s is out of traffic: %s", member.name, fault.message)
-            member.up = False
+        log.info("engine %s takes traffic", member.name)
 
     async def _everywhere(self, act: Callable[[Engine], Awaitable[None]]) -> None:
         """On all that are up; one that is gone meanwhile has lost it anyhow."""
         members = [member for member in self.members if member.up]
         results = await asyncio.gather(*(act(member.engine) for member in members), return_exceptions=True)
-        for member, result in zip(members, results, strict=True):
-            if isinstance(result, (Unavailable, TimedOut)):
-                self._lost(member)
-            elif isinstance(result, BaseException):
+        self._drop_gone(members, results)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, GONE):
                 raise result
 
-    async def _watch(self) -> None:
+    def _drop_gone(self, members: Sequence[Member], results: Sequence[object]) -> None:
+        for member, result in zip(members, results, strict=True):
+            if isinstance(result, GONE):
+                self._lost(member, result)
+
+    async def _watch(self, member: Member) -> None:
         while True:
-            await self.look()
+            await self._look_at(member)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._probe_s):
-                    await self._wake.wait()
-            self._wake.clear()
+                    await member.wake.wait()
+            member.wake.clear()
+
+
+async def _within(seconds: float, answer: Awaitable[T]) -> T:
+    """What an engine answers, if it does so in time. Raises TimedOut: one that hangs must not hold up the others."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer
+    except TimeoutError:
+        raise TimedOut(f"it did not answer within {seconds:g} s") from None
 
 
 def _server(url: str, settings: EngineSettings) -> VllmEngine:
     return VllmEngine(url, key=settings.api_key, timeout_s=settings.timeout_s, seeds=settings.device == "gpu")
 
 
-def head(model: str, messages: Sequence[Message]) -> str:
-    """What prompts with a common cached prefix have in common: the model and the first message, or its start."""
-    first = str(messages[0].get("content")) if messages else ""
-    return f"{model}\n{first if len(messages) > 1 else first[:HEAD_CHARS]}"
-
-
-def _body_head(body: Mapping[str, Any]) -> str:
-    messages = body.get("messages")
-    sound = isinstance(messages, list) and messages and isinstance(messages[0], Mapping)
-    return head(str(body.get("model")), messages if sound else ())  # type: ignore[arg-type]  # checked above
-
-
-def _rank(key: str, name: str) -> bytes:
-    return hashlib.blake2b(f"{key}\0{name}".encode(), digest_size=8).digest()
-
-
-def _release(member: Member) -> None:
-    member.load -= 1
+def _release(member: Member, weight: int) -> None:
+    member.load -= weight
 
 
 def _none_up() -> Unavailable:

@@ -1,0 +1,60 @@
+"""Which engine a request goes to: rendezvous hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018).
+
+Requests with a common head go to the engine that read it before (its prefix cache holds it), unless that one is
+loaded above its share. Gateways that do not know of each other choose the same engine for the same head. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from memory.records import Message
+
+SPREAD = 1.25  # an engine may hold this many times the mean of all before the next in line is asked
+HEAD_CHARS = 512  # of the first message, where a prompt has only one
+
+
+class Loaded(Protocol):
+    """What is known of an engine here."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def load(self) -> int: ...
+
+
+L = TypeVar("L", bound=Loaded)
+
+
+def choose(key: str, up: Sequence[L], weight: int = 1) -> L:
+    """The engine for a request of `weight` samples with head `key`, of those in traffic (at least one)."""
+    bound = math.ceil(SPREAD * (sum(member.load for member in up) + weight) / len(up))
+    ranked = sorted(up, key=lambda member: _rank(key, member.name))
+    return next(member for member in ranked if member.load < bound)
+
+
+def head(model: str, messages: Sequence[Message]) -> str:
+    """What prompts with a common cached prefix have in common: the model and the first message, or its start."""
+    first = str(messages[0].get("content")) if messages else ""
+    return f"{model}\n{first if len(messages) > 1 else first[:HEAD_CHARS]}"
+
+
+def body_head(body: Mapping[str, Any]) -> str:
+    """The same for a request that is passed on as it came."""
+    messages = body.get("messages")
+    sound = isinstance(messages, list) and messages and isinstance(messages[0], Mapping)
+    return head(str(body.get("model")), messages if sound else ())  # type: ignore[arg-type]  # checked above
+
+
+def body_weight(body: Mapping[str, Any]) -> int:
+    """How many samples a request asks for."""
+    n = body.get("n")
+    return n if isinstance(n, int) and n > 0 else 1
+
+
+def _rank(key: str, name: str) -> bytes:
+    return hashlib.blake2b(f"{key}\0{name}".encode(), digest_size=8).digest()
