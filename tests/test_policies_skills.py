@@ -45,6 +45,14 @@ def test_the_direct_prompt_adds_the_instruction_to_the_last_user_message() -> No
     assert skills.direct_messages(ask("Heads?"), COIN) == ask("Heads?")
 
 
+def test_the_instruction_may_stand_before_the_question() -> None:
+    first = SUMS.model_copy(update={"direct_place": "before"})
+    assert skills.direct_messages(ask("What is 2 + 2?"), first) == ask("Reply with the number only.\nWhat is 2 + 2?")
+    parts = ({"role": "user", "content": [{"type": "text", "text": "What is 2 + 2?"}]},)
+    shown = skills.direct_messages(parts, first)[0]["content"]
+    assert [part["text"] for part in shown] == ["Reply with the number only.", "What is 2 + 2?"]
+
+
 def test_parts_of_a_message_are_kept() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:"}}
     chat = ({"role": "user", "content": [{"type": "text", "text": "What is it?"}, image]},)

@@ -136,7 +136,8 @@ async def _keep_asking(place: int, asker: Asker, questions: Iterator[Question], 
             await asyncio.sleep(CALM_PAUSE_S if place == 0 else POLL_S)
             if place > 0:
                 continue
-        seen.answers.append(await asker.ask(next(questions), "auto" if n % 4 == 0 else "system1"))
+        # System 2 would take the processor from the trainer: in the calm hours the users want direct answers.
+        seen.answers.append(await asker.ask(next(questions), "auto" if busy and n % 4 == 0 else "system1"))
 
 
 def _stop_if_broken(answers: Sequence[Answered]) -> None:
