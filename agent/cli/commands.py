@@ -15,6 +15,7 @@ from agent.cli import (
     learn,
     practice,
     quarantine,
+    reproduce,
     serve,
     skills,
     status,
@@ -33,6 +34,7 @@ app.command("config")(serve.config)
 app.command("ask")(ask.ask)
 app.command("practice")(practice.practice)
 app.command("learn")(learn.learn)
+app.command("reproduce")(reproduce.reproduce)
 app.command("status")(status.status)
 app.command("doctor")(status.doctor)
 app.command("tune")(tune.tune)

@@ -1,0 +1,74 @@
+"""`reproduce`: the tables of "Distilling System 2 into System 1" on this service's model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.cli.options import AsJson, ConfigFile
+
+
+def reproduce(
+    task: Annotated[str, typer.Argument(help="last-letter, coin-flip, biased-opinion, judge, gsm8k or all")],
+    size: Annotated[str, typer.Option(help="tiny, small, or full: the paper's")] = "small",
+    test: Annotated[int | None, typer.Option(min=4, help="test items, instead of the size's")] = None,
+    train: Annotated[int | None, typer.Option(min=4, help="unlabelled prompts, instead of the size's")] = None,
+    votes: Annotated[int | None, typer.Option(min=1, max=64, help="samples for each unlabelled prompt")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=100, help="passes over the lessons")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of the questions")] = 1,
+    data: Annotated[Path | None, typer.Option(help="folder of whole data sets; else small ones in the package")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="stop after so long; the same command goes on")] = None,
+    page: Annotated[Path, typer.Option(help="markdown page that gets the task's section")] = Path("docs/paper.md"),
+    model: Annotated[str | None, typer.Option(help="base model: built-in name, hub name, folder or GGUF file")] = None,
+    engine_url: Annotated[str | None, typer.Option(help="a running vLLM server of that model, with adapters")] = None,
+    json: AsJson = False,
+    config: ConfigFile = None,
+    state_dir: Annotated[Path, typer.Option("--state-dir", "-s", help="folder for answers and adapters")] = Path(
+        "state/reproduce"
+    ),
+) -> None:
+    """Run the paper's rows: System 1, each System 2, and what is distilled from them. Resumable.
+
+    Every answer and every trained adapter is kept in the state folder; a run that was stopped goes on.
+
+    Examples:
+
+      secondnature reproduce coin-flip --size tiny
+
+      secondnature reproduce gsm8k --test 60 --train 100 --minutes 10
+    """
+    import asyncio
+    import sys
+
+    from agent.cli import out
+    from agent.cli.service import configured
+    from agent.reproduce.session import Given, chosen, session
+    from agent.base_model import get_model
+
+    tasks = chosen(task)
+    settings = configured(config, state_dir, model=model)
+    typed = " ".join(["secondnature", *(a for a in sys.argv[1:])])
+    given = Given(size, test, train, votes, epochs, seed, data, page, minutes, engine_url, typed)
+    with out.errors.status("") as shown:
+
+        def say(what: str, done: int, total: int) -> None:
+            shown.update(f"{what}: {done} of {total}")
+
+        told = asyncio.run(session(settings, get_model(settings.model), tasks, given, say))
+    if json:
+        out.as_json(told)
+        return
+    for name, result in told.items():
+        rows = [[row["row"], *_cells(row)] for row in result["rows"]]
+        out.table(name, ("row", "measured", "tokens", "lessons"), rows)
+        out.console.print("\n".join(result["said"]), markup=False)
+
+
+def _cells(row: dict[str, object]) -> list[str | None]:
+    measures = row["measures"]
+    assert isinstance(measures, dict)
+    shares = ", ".join(f"{name} {100 * share['share']:.1f} %" for name, share in measures.items())
+    tokens, lessons = row["tokens"], row["lessons"]
+    return [shares or None, f"{tokens:.1f}" if tokens is not None else None, None if lessons is None else str(lessons)]

