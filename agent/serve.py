@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from adapters.model import ModelFolder
+from agent.base_model import get_model
 from agent.config import ADDRESS, Config
 from agent.daemon import opened
 from agent.http.app import build
@@ -31,8 +30,9 @@ BACKLOG = 2048  # connections that may wait to be accepted
 Lifespan = Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]
 
 
-def run(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT; what was accepted is finished first.
+def run(config: Config, coming: Callable[[], ModelFolder] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; what was accepted is finished first. `coming`: waits for the model, if it is
+    being got already.
 
     Raises BadConfig (address, model), Conflict (port or state folder in use), Damaged, StorageFull.
     """
@@ -41,7 +41,8 @@ def run(config: Config) -> None:
     check_bind(config.http.host, has_keys(state_dir))
     listening = take_port(config.http.host, config.http.port)
     with Memory.open(state_dir, settings=config.memory) as memory:  # before the slow work: the folder may be taken
-        app = build(config, _lifespan(config, get_model(config.model), memory, listening))
+        model = coming() if coming else get_model(config.model)
+        app = build(config, _lifespan(config, model, memory, listening))
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -82,16 +83,6 @@ def has_keys(state_dir: Path) -> bool:
         return any(key.revoked_at is None for key in held)
     except SecondNatureError:
         return False
-
-
-def get_model(spec: str) -> ModelFolder:
-    """The base model, got by a process of its own (converting needs torch). Raises BadConfig with its sentence."""
-    done = subprocess.run(
-        [sys.executable, "-m", "adapters.model", spec, "--json"], stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        raise BadConfig(f"the model {spec!r} could not be had; the reason stands above")
-    return ModelFolder(**json.loads(done.stdout))
 
 
 def _lifespan(config: Config, model: ModelFolder, memory: Memory, listening: socket.socket) -> Lifespan:

@@ -29,11 +29,15 @@ def serve(
 
       secondnature serve --engine-url http://127.0.0.1:8000 --model ./my-model
     """
+    from agent.base_model import getting
     from agent.cli.service import configured
-    from agent.serve import run
 
     given: dict[str, Any] = {"http__host": host, "http__port": port, "model": model, "engine__urls": engine_url}
-    run(configured(config, state_dir, **given))
+    settings = configured(config, state_dir, **given)
+    with getting(settings.model) as coming:
+        from agent.serve import run  # takes half a second, and meanwhile the model is looked for
+
+        run(settings, coming)
 
 
 def config(config: ConfigFile = None, state_dir: StateDir = None) -> None:
