@@ -40,17 +40,15 @@ def reproduce(
       secondnature reproduce gsm8k --test 60 --train 100 --minutes 10
     """
     import asyncio
-    import sys
 
+    from agent.base_model import get_model
     from agent.cli import out
     from agent.cli.service import configured
     from agent.reproduce.session import Given, chosen, session
-    from agent.base_model import get_model
 
     tasks = chosen(task)
     settings = configured(config, state_dir, model=model)
-    typed = " ".join(["secondnature", *(a for a in sys.argv[1:])])
-    given = Given(size, test, train, votes, epochs, seed, data, page, minutes, engine_url, typed)
+    given = Given(size, test, train, votes, epochs, seed, data, page, minutes, engine_url, model)
     with out.errors.status("") as shown:
 
         def say(what: str, done: int, total: int) -> None:

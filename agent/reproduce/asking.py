@@ -38,7 +38,8 @@ async def direct(
         answer = extract(done.text, skill.answer_type, skill.choices)
         return Answer(key, answer, done.completion_tokens, done.seconds, done.text)
 
-    asked = ["direct", model if model != lab.model else "", skill.direct, skill.max_answer_tokens]
+    how = [skill.direct, skill.direct_place, skill.max_answer_tokens]
+    asked = ["direct", model if adapter else "", *how]
     return await _every(lab, row, questions, asked, one, (model, adapter) if adapter else None)
 
 
@@ -54,7 +55,7 @@ async def thought(lab: Lab, row: str, questions: Sequence[Question], skill: Skil
             return Answer(key, None, think.tokens, time.perf_counter() - started)
         return _kept(key, found, skill)
 
-    return await _every(lab, row, questions, ["thought", _said(skill), _said(lab.system2)], one)
+    return await _every(lab, row, questions, ["thought", said(skill), said(lab.system2)], one)
 
 
 def _kept(key: str, found: Deliberation, skill: SkillSettings) -> Answer:
@@ -71,8 +72,9 @@ def _kept(key: str, found: Deliberation, skill: SkillSettings) -> Answer:
     )
 
 
-def _said(settings: Any) -> Any:
-    return settings.model_dump(mode="json")
+def said(settings: Any) -> Any:
+    """What differs from the defaults: a setting that a later version adds does not lose the answers kept."""
+    return settings.model_dump(mode="json", exclude_defaults=True)
 
 
 async def _every(

@@ -10,6 +10,7 @@ import orjson
 
 from adapters.manifest import Manifest, verify
 from agent.reproduce.answered import Answer, key_of
+from agent.reproduce.asking import said
 from agent.reproduce.data import Question
 from agent.reproduce.lab import Lab, Paused
 from agent.reproduce.rows import Right, Share
@@ -76,7 +77,7 @@ async def learn(lab: Lab, row: str, lessons: Sequence[Lesson]) -> Manifest:
     A training that a stop cuts off is begun again by the next run. Raises what `agent.distil` raises.
     """
     lines = sorted(orjson.dumps([list(map(dict, o.messages)), o.answer]).decode() for o in lessons)
-    key = key_of(lab.base.identity, lab.train.model_dump(mode="json"), lines)
+    key = key_of(lab.base.identity, said(lab.train), lines)
     note = lab.folder / TRAINED
     names: dict[str, str] = orjson.loads(note.read_bytes()) if note.exists() else {}
     if key in names:

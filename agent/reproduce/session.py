@@ -43,7 +43,7 @@ class Given:
     page: Path | None = Path("docs/paper.md")
     minutes: float | None = None
     engine_url: str | None = None
-    command: str = ""  # as it was typed, for the page
+    model: str | None = None  # as the command line named it
 
 
 def chosen(task: str) -> list[Task]:
@@ -113,6 +113,14 @@ async def _one(lab: Lab, task: Task, given: Given, config: Config) -> dict[str, 
     return result
 
 
+def command(task: Task, given: Given) -> str:
+    """The command that makes this run from nothing: what shapes the results, and no more."""
+    numbers = {name: getattr(given, name) for name in ("test", "train", "votes", "epochs", "model")}
+    numbers |= {"seed": given.seed if given.seed != Given().seed else None, "data": "DIR" if given.data else None}
+    options = "".join(f" --{name} {value}" for name, value in numbers.items() if value is not None)
+    return f"secondnature reproduce {task.name} --size {given.size}{options}"
+
+
 def fair(settings: PromoteSettings, sizes: Sizes) -> PromoteSettings:
     """The gate for a run of this size: no anchors are trained, and fewer lessons and questions are a fair try."""
     lessons = max(FEWEST_LESSONS, min(settings.fair_try_lessons, round(FAIR_SHARE * sizes.train)))
@@ -125,7 +133,7 @@ def _facts(
     lab: Lab, task: Task, questions: Questions, sizes: Sizes, gate: PromoteSettings, given: Given
 ) -> Mapping[str, str]:
     return {
-        "command": f"`{given.command}`",
+        "command": f"`{command(task, given)}`",
         "model": f"{lab.base.name} ({lab.base.identity[:19]}), {_engine()}, Python {platform.python_version()}",
         "questions": f"{len(questions.test)} test prompts, {len(questions.train)} unlabelled; {questions.source}; "
         f"seed {given.seed}",

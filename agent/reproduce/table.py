@@ -22,7 +22,7 @@ ORDER = ("coin-flip", "last-letter", "biased-opinion", "judge", "gsm8k")
 def markdown(task: Task, rows: Sequence[Row], said: Sequence[str], facts: Mapping[str, str]) -> str:
     """The section: what was run, headroom, the table, what came of it."""
     paper = {row.name: row for row in task.paper}
-    measures = next((list(row.shares) for row in rows if row.shares), [])
+    measures = next((list(row.shares) for row in rows if row.shares), list(task.paper_measures))
     head = ["row", *measures, "tokens", *(f"paper: {name}" for name in (*task.paper_measures, "tokens"))]
     lines = [_line(head), _line(["---", *["--:"] * (len(head) - 1)])]
     names = [row.name for row in rows]
