@@ -1,19 +1,34 @@
-"""System 1: the model asked directly, with the confidence of its answer."""
+"""System 1: the model asked directly, with the confidence of its answer.
+
+A draft that the confidence decides about can be listened to while it is written, and stopped as soon as no end of it
+could reach the threshold (policies/early.py): System 2 then begins some tokens sooner, and the decision is the one
+that the whole draft would have led to. What is recorded of a stopped draft is marked `stopped`: its text as far as it
+went, no answer, and the signals and the confidence of its best possible end. It makes no pair with System 2's verdict
+(whether it would have agreed is not known), and the episode's propensity is 0: calibration and certificates do not
+read it, and what-if counts it as escalated from its bound upwards and as unsupported below. Held-out questions, and
+all under the bare base, are never stopped, for those are what calibration and certificates are made of.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 from pydantic import Field
 
-from agent.engine.client import Engine, Sampling
+from agent.engine.client import Delta, Engine, Sampling
 from agent.in_force import InForce
 from memory.records import Ask, Completion, Draft, Message
 from memory.settings import Settings
 from policies.answers import extract
 from policies.confidence import signals
+from policies.early import ANY_LEAST, GREEDY_LEAST, Heard, hopeless
 from policies.skills import SkillSettings, direct_messages, last_user_text
+
+STOPPED = "stopped"  # the finish reason of a draft that was given up
 
 
 class System1Settings(Settings):
@@ -26,6 +41,10 @@ class System1Settings(Settings):
     novelty: bool = Field(
         True,
         description="tell the confidence how far a question is from the adapter's lessons; a third of a millisecond",
+    )
+    stop_early: bool = Field(
+        True,
+        description="stop a draft as soon as no end of it could reach the threshold, and think at once",
     )
     grey_width: float = Field(
         0.0, ge=0, le=1,
@@ -65,6 +84,68 @@ async def draft(
     messages = direct_messages(ask.messages, skill)
     (completion,) = await engine.chat(model, messages, sampling(ask.params, skill, settings), priority=priority)
     return scored(completion, messages, skill, force)
+
+
+async def draft_or_stop(
+    ask: Ask,
+    skill: SkillSettings,
+    force: InForce,
+    engine: Engine,
+    base: str,
+    settings: System1Settings,
+    enough: float,
+    priority: int = 0,
+) -> Draft:
+    """`draft`, but stopped, with the engine, where it can no longer be as sure as `enough` (0..1)."""
+    model = force.adapter.name if force.adapter else base
+    messages = direct_messages(ask.messages, skill)
+    drawn = sampling(ask.params, skill, settings)
+    started, deltas, heard = perf_counter(), list[Delta](), _heard(drawn, messages, force)
+    async with aclosing(engine.stream(model, messages, _counted(drawn), priority=priority)) as flow:
+        async for delta in flow:
+            deltas.append(delta)
+            heard = _and(heard, delta)
+            hope = (
+                hopeless(heard, force.calibrator, skill.name, enough) if force.calibrator and delta.logprobs else None
+            )
+            if hope and delta.finish_reason is None:
+                said = replace(joined(deltas, model, perf_counter() - started), finish_reason=STOPPED)
+                return Draft(said, None, hope.signals, hope.confidence, stopped=True)
+    return scored(joined(deltas, model, perf_counter() - started), messages, skill, force)
+
+
+def _heard(drawn: Sampling, messages: Sequence[Message], force: InForce) -> Heard:
+    """A draft of which nothing was said yet."""
+    greedy = drawn.temperature == 0 and not drawn.extra  # what else the caller asks for may forbid likely tokens
+    novelty = force.lessons.novelty(last_user_text(messages)) if force.lessons else None
+    assert drawn.max_tokens is not None  # `sampling` always says
+    return Heard((), drawn.max_tokens, novelty=novelty, least=GREEDY_LEAST if greedy else ANY_LEAST)
+
+
+def _and(heard: Heard, delta: Delta) -> Heard:
+    margin = heard.first_margin if heard.nats else delta.first_margin
+    return replace(heard, nats=(*heard.nats, *delta.logprobs), first_margin=margin)
+
+
+def _counted(drawn: Sampling) -> Sampling:
+    """With the tokens' number in every piece: of a stream that is stopped nobody sees the last one."""
+    wanted = {"include_usage": True, "continuous_usage_stats": True}
+    return replace(drawn, extra={**drawn.extra, "stream_options": wanted})
+
+
+def joined(deltas: Sequence[Delta], model: str, seconds: float) -> Completion:
+    """The completion that a stream amounted to."""
+    counts = [d for d in deltas if d.completion_tokens is not None]
+    return Completion(
+        text="".join(d.text for d in deltas),
+        model=model,
+        prompt_tokens=counts[-1].prompt_tokens or 0 if counts else 0,
+        completion_tokens=counts[-1].completion_tokens or 0 if counts else len(deltas),
+        finish_reason=next((d.finish_reason for d in reversed(deltas) if d.finish_reason), None),
+        seconds=seconds,
+        logprobs=tuple(value for d in deltas for value in d.logprobs),
+        first_margin=next((d.first_margin for d in deltas if d.first_margin is not None), None),
+    )
 
 
 def scored(completion: Completion, messages: Sequence[Message], skill: SkillSettings, force: InForce) -> Draft:

@@ -34,8 +34,9 @@ Keep = Callable[[npt.NDArray[Any]], Any]  # rows of dtype ROW -> mask, or True f
 
 
 def agreement(episode: Episode, deliberation: Deliberation | None) -> bool | None:
-    """Whether the draft's normalised answer is the verdict's; None: one of them is missing or not understood."""
-    if episode.draft is None or deliberation is None or deliberation.verdict.answer is None:
+    """Whether the draft's normalised answer is the verdict's; None: one of them is missing (a draft that was stopped
+    has no answer) or the verdict was not understood."""
+    if episode.draft is None or episode.draft.stopped or deliberation is None or deliberation.verdict.answer is None:
         return None
     return episode.draft.answer == deliberation.verdict.answer
 

@@ -124,6 +124,7 @@ class Draft:
     signals: Signals
     confidence: float | None  # 0..1, calibrated P(System 1 agrees with System 2); None: unknown
     extra_tokens: int = 0  # generated to be surer of the confidence
+    stopped: bool = False  # given up before its end: signals and confidence are the best that it could still have had
 
 
 @dataclass(frozen=True, slots=True)

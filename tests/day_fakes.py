@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,8 @@ class ScriptedEngine:
         self, model: str, messages: Sequence[Message], sampling: Sampling, *, priority: int = 0
     ) -> AsyncIterator[Delta]:
         (done,) = await self.chat(model, messages, sampling, priority=priority)
-        for word in done.text.split(" "):
-            yield Delta(word + " ", (self.logprob,))
+        for word in re.findall(r"\S+\s*", done.text):
+            yield Delta(word, (self.logprob,))
         yield Delta("", finish_reason="stop", prompt_tokens=10, completion_tokens=2)
 
     async def forward(self, path: str, body: Mapping[str, Any]) -> Raw:

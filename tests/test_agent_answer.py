@@ -158,8 +158,8 @@ async def test_system1_streams_as_it_is_made_where_the_route_is_known(tmp_path: 
     ask, skill = asked(one, "Tell me something.")
     assert streams_live(one, ask, skill)
     *pieces, episode = [piece async for piece in streamed(one, ask, skill)]
-    assert pieces == ["one ", "two ", "three "]
-    assert episode.reply == "one two three "
+    assert pieces == ["one ", "two ", "three"]
+    assert episode.reply == "one two three"
     assert not streams_live(one, *asked(one, "What is 3 + 5?"))
     one.memory.close()
 

@@ -64,7 +64,7 @@ async def test_a_stream_is_a_trace_too(tmp_path: Path) -> None:
     pieces = [piece async for piece in streamed(one, *asked(one, "Tell me something.", Mode.SYSTEM1))]
     found = spans(exporter, traces)
     root = found["invoke_agent secondnature"]
-    assert pieces[:2] == ["one ", "two "]
+    assert pieces[:2] == ["one ", "two"]
     assert found["chat base"].parent.span_id == found["remember"].parent.span_id == root.context.span_id
     assert found["chat base"].attributes["gen_ai.usage.output_tokens"] == 2
     assert root.attributes["secondnature.system"] == "system1"
