@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from agent.answer import Day
 from agent.in_force import MACHINES
 from agent.recalibrate import in_force_for
+from agent.thresholds import in_force
 from memory.errors import BadInput, NotFound
 from memory.rows import ThresholdChange
 from memory.store import Memory
@@ -42,13 +43,15 @@ def whatif(
     goal: Goal | None = None,
     certify: CertifySettings | None = None,
     calibration: CalibrationSettings | None = None,
+    default: float | None = None,
 ) -> dict[str, Any]:
     """What each threshold (0..1; an even grid where None) would have done with the log of one System 1.
 
     `skill` None: all together; `adapter` None: the bare base. Confidences are those of the adapter's calibration in
     force, so that the curve says what a threshold set now would do; without one they are the logged ones. Gives the
     curve (`policies.replay.ReplayPoint`), a recommendation and a certificate for the goal, and what is in force, as
-    JSON. Takes a second or two for a million episodes: call it in a thread.
+    JSON (agent/thresholds.py; `default`: the settings' own threshold). Takes a second for a million episodes: call it
+    in a thread.
     """
     goal = goal or Goal()
     columns, method = logged(memory, adapter, calibration or CalibrationSettings())
@@ -64,7 +67,7 @@ def whatif(
         "points": [asdict(point) for point in curve.points],
         "recommendation": None if curve.recommendation is None else asdict(curve.recommendation),
         "certificate": asdict(certify_log(log, goal, certify or CertifySettings())),
-        "in_force": in_force(memory, skill, adapter),
+        "in_force": in_force(memory, (skill,), adapter, default)[skill or "*"],
     }
 
 
@@ -89,13 +92,6 @@ def logged(memory: Memory, adapter: str | None, settings: CalibrationSettings) -
         rows = audited_columns(columns, fitted, [str(name) for name in names], settings.folds)
         columns["confidence"][fitted] = cross_fitted_arrays(rows, settings)
     return columns | {"names": names}, calibrator.method
-
-
-def in_force(memory: Memory, skill: str | None, adapter: str | None) -> dict[str, Any] | None:
-    """The threshold that `skill` goes by under `adapter`, with who set it, when and why; None: none is set."""
-    live = [c for c in memory.threshold_history() if c.undone_at is None and c.adapter == adapter]
-    found = next((c for c in live if c.skill == skill), None) or next((c for c in live if c.skill is None), None)
-    return None if found is None else asdict(found)
 
 
 def apply_threshold(
@@ -150,7 +146,7 @@ def undo_threshold(day: Day, who: str, why: str) -> dict[str, Any]:
         raise NotFound("nobody set a threshold by hand, so there is nothing to undo")
     undone = day.memory.undo_threshold(who, why, newest.id)
     flip(day)
-    now = in_force(day.memory, undone.skill, undone.adapter)
+    now = in_force(day.memory, (undone.skill,), undone.adapter, day.config.route.threshold)[undone.skill or "*"]
     return asdict(undone) | {"now": now["value"] if now else None}
 
 

@@ -82,7 +82,7 @@ class Vigil:
         """The watch after one audit, written down."""
         skill, memory, settings = episode.ask.skill, self._day.memory, self._settings
         rule = rule_of(memory.threshold_history(), skill, episode.adapter, self._day.config.goal.max_disagreement)
-        before = _stored(memory.watches(episode.adapter).get(skill), rule)
+        before = stored(memory.watches(episode.adapter).get(skill), rule)
         if before is None:
             in_force = self._day.pointer.now.threshold(skill)
             limit = episode.decision.threshold if in_force is None else in_force
@@ -144,8 +144,8 @@ def rule_of(history: Iterable[ThresholdChange], skill: str, adapter: str | None,
 def moved(memory: Memory, adapter: str | None) -> dict[str | None, float | None]:
     """Thresholds (0..1) by skill where the step has moved them since they were decided."""
     history, found = memory.threshold_history(), dict[str | None, float | None]()
-    for skill, stored in memory.watches(adapter).items():
-        kept = _stored(stored, rule_of(history, skill, adapter, goal=0.0))
+    for skill, watch_json in memory.watches(adapter).items():
+        kept = stored(watch_json, rule_of(history, skill, adapter, goal=0.0))
         if kept is not None:
             found[skill] = kept.threshold
     return found
@@ -173,7 +173,7 @@ def _certificate(live: Iterable[ThresholdChange]) -> Mapping[str, Any] | None:
     return None
 
 
-def _stored(kept: Mapping[str, Any] | None, rule: Rule) -> Watch | None:
+def stored(kept: Mapping[str, Any] | None, rule: Rule) -> Watch | None:
     """The stored watch; None where another decision is in force since."""
     if kept is None or kept["change"] != rule.change:
         return None

@@ -42,6 +42,14 @@ def when(unix: float | None) -> str:
     return "-" if unix is None else datetime.datetime.fromtimestamp(unix).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def in_words(threshold: Mapping[str, Any] | None) -> str:
+    """A threshold as agent/thresholds.py tells it, with who decided it, when and why."""
+    if threshold is None:
+        return "no threshold was set."
+    decided = f" Decided by {threshold['who']} on {when(threshold['when'])}: {threshold['why']}"
+    return threshold["says"] + (decided if threshold["when"] is not None else "")
+
+
 def percent(share: float | None) -> str:
     """0..1 as a percentage."""
     return "-" if share is None else f"{100 * share:.1f} %"

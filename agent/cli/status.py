@@ -27,11 +27,14 @@ def status(
     out.facts({
         "model": told["model"], "engine": told["engine"]["state"],
         "adapter": told["adapter"] or "none (the base answers)",
-        "calibration": told["calibration"], "thresholds": told["thresholds"], "only deliberate": told["deliberate"],
+        "calibration": told["calibration"], "only deliberate": told["deliberate"],
         "queues": told["queues"], "memory": told["memory"], "night": doing if night["running"] else "not running",
         "next night": out.when(told["next_night"]), "engine check": told["mixing"],
         "up for": f"{told['uptime_s']:.0f} s",
     })  # fmt: skip
+    for skill, threshold in told["in_force"].items():
+        name = "every other skill" if skill == "*" else skill
+        out.console.print(f"{name}: {out.in_words(threshold)}", markup=False, highlight=False)
 
 
 def doctor(json: AsJson = False, config: ConfigFile = None, state_dir: StateDir = None) -> None:

@@ -63,7 +63,8 @@ def replayed(memory: Any, settings: Any, skill: str | None, adapter: str | None,
     name = (live.name if live else None) if adapter is None else None if adapter == "base" else adapter
     if name is not None:
         memory.adapter(name)
-    found = whatif(memory, skill, name, None, wanted, settings.certify, settings.calibration)
+    rules = (settings.certify, settings.calibration, settings.route.threshold)
+    found = whatif(memory, skill, name, None, wanted, *rules)
     return found | {"live": name == (live.name if live else None)}
 
 
@@ -112,6 +113,7 @@ def _verdict(found: dict[str, Any]) -> str:
 
 def _print(found: dict[str, Any], change: dict[str, Any] | None, json: bool) -> None:
     from agent.cli import out
+    from agent.cli.out import in_words
 
     if json:
         return out.as_json(found | {"applied": change})
@@ -123,7 +125,7 @@ def _print(found: dict[str, Any], change: dict[str, Any] | None, json: bool) -> 
         out.console.print(f"Out of support: {reason}", markup=False)
     _plot(found)
     say = out.console.print
-    say(f"Calibration: {found['calibration']}. In force: {_in_force(found)}", markup=False)
+    say(f"Calibration: {found['calibration']}. In force: {in_words(found['in_force'])}", markup=False)
     say(f"Certificate: {found['certificate']['why']}", markup=False)
     if found["recommendation"] is not None:
         say(f"Estimate: {found['recommendation']['why']}", markup=False)
@@ -171,16 +173,6 @@ def _plot(found: dict[str, Any]) -> None:
     marks |= {"recommended": best} if best is not None else {}
     for line in plots.curves(series, marks):
         out.console.print(line, markup=False, highlight=False)
-
-
-def _in_force(found: dict[str, Any]) -> str:
-    from agent.cli import out
-
-    now = found["in_force"]
-    if now is None:
-        return "no threshold was set."
-    value = "System 2 alone" if now["value"] is None else f"{now['value']:.3f}"
-    return f"{value}, by {now['who']} on {out.when(now['when'])}: {now['why']}"
 
 
 def _undone(told: dict[str, Any], json: bool) -> None:

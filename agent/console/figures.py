@@ -8,7 +8,8 @@ from typing import Any
 
 from agent.answer import Day
 from agent.skills import matrix, versions
-from agent.tuning import in_force, newest_by_hand
+from agent.thresholds import in_force
+from agent.tuning import newest_by_hand
 from memory.records import SkillScore, SkillState
 from memory.rows import SkillStateRow
 from memory.store import Memory
@@ -67,7 +68,7 @@ def thresholds(day: Day) -> dict[str, Any]:
         "adapter": adapter,
         "skills": names,
         "deliberate": sorted(force.deliberate),
-        "in_force": {name or "*": in_force(day.memory, name, adapter) for name in (None, *names)},
+        "in_force": in_force(day.memory, (None, *names), adapter, day.config.route.threshold),
         "undo": asdict(newest) if newest else None,
         "history": [asdict(change) for change in day.memory.threshold_history()[:HISTORY]],
     }

@@ -122,7 +122,7 @@ async def what_if(
     goal = Goal(**(day.config.goal.model_dump() | {key: value for key, value in given.items() if value is not None}))
     if name != BASE:
         day.memory.adapter(name)
-    rules = (goal, day.config.certify, day.config.calibration)
+    rules = (goal, day.config.certify, day.config.calibration, day.config.route.threshold)
     found = await asyncio.to_thread(whatif, day.memory, skill or None, None if name == BASE else name, None, *rules)
     return told(found | {"live": name == live})
 

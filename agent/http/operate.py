@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from agent import views
 from agent.http.access import identity, require
+from agent.thresholds import of_day
 
 router = APIRouter(prefix="/api")
 
@@ -37,7 +39,8 @@ class NightBody(Why):
 async def status(request: Request) -> Response:
     """What happens now."""
     require(request, "audit")
-    return told(await request.app.state.daemon.status())
+    daemon = request.app.state.daemon
+    return told(await daemon.status() | {"in_force": await asyncio.to_thread(of_day, daemon.day)})
 
 
 @router.post("/night")

@@ -102,12 +102,12 @@ function figures(status) {
 }
 
 function inForce(status) {
-  const own = Object.entries(status.thresholds).sort();
+  const own = Object.entries(status.in_force).filter(([, one]) => one);
   return h("div", { class: "stack" }, facts([
     ["Adapter", status.adapter ?? "none, the base answers"], ["Base", h("span", { class: "mono" }, status.model)],
     ["Calibration", status.calibration], ["Engine check", status.mixing],
     ["Deliberate", status.deliberate.join(", ")]]),
-  table([["Threshold for", ([skill]) => (skill === "*" ? "every other skill" : skill)], ["System 1 from", ([, value]) => (value === null ? "never" : fixed(value, 3)), "n"]], own,
+  table([["Threshold for", ([skill]) => (skill === "*" ? "every other skill" : skill)], ["System 1 from", ([, one]) => (one.value === null ? "never" : fixed(one.value, 3)), "n"], ["", ([, one]) => one.says]], own,
     { empty: "No threshold is set: System 2 answers what it can.", label: "Thresholds in force" }));
 }
 

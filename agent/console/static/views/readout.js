@@ -5,7 +5,8 @@ import { count, fixed, percent, points, seconds } from "../format.js";
 
 export function readout(state) {
   const there = nearest(state.found.points, state.at);
-  const before = state.found.in_force ? nearest(state.found.points, state.found.in_force.value) : null;
+  const now = state.found.in_force?.value ?? null; // null: System 2 alone, or nothing was set
+  const before = now === null ? null : nearest(state.found.points, now);
   const rows = [
     ["Answered directly", (p) => percent(1 - p.escalated, 1), (p) => 1 - p.escalated, points],
     ["Contradicted", (p) => percent(p.disagreement, 1), (p) => p.disagreement, points, true],
@@ -16,7 +17,7 @@ export function readout(state) {
     ["Audits (worth)", (p) => `${count(p.audits)} (${count(p.effective)})`],
   ];
   const head = h("tr", {}, h("th", {}, ""), h("th", { class: "n", scope: "col" }, `Here ${fixed(state.at, 3)}`),
-    h("th", { class: "n", scope: "col" }, before ? `Now ${fixed(state.found.in_force.value, 3)}` : "Now"), h("th", { class: "n", scope: "col" }, "Change"));
+    h("th", { class: "n", scope: "col" }, before ? `Now ${fixed(now, 3)}` : "Now"), h("th", { class: "n", scope: "col" }, "Change"));
   const body = rows.map(([name, text, number, say, lower]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "n" }, text(there)),
     h("td", { class: "n" }, before ? text(before) : "–"), h("td", { class: "n" }, change(there, before, number, say, lower))));
   return h("div", {}, h("table", { class: "compact", "aria-label": "What this threshold would have done" }, h("thead", {}, head), h("tbody", {}, body)), h("p", { class: `note ${judgement(state).kind}` }, judgement(state).text));

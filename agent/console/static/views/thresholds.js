@@ -84,10 +84,12 @@ export function open(root, { guarded }) {
   }
 
   function advise() {
-    const { recommendation: found, certificate } = state.found;
+    const { recommendation: found, certificate, in_force: now } = state.found;
     const use = (value) => (value === null || value === undefined ? null
       : h("button", { type: "button", onclick: () => move(value) }, `Look at ${fixed(value, 3)}`));
     advice.replaceChildren(
+      h("div", { id: "in-force" }, h("h3", {}, "In force"), h("p", {}, now?.says ?? "No threshold was set."),
+        now?.when ? h("p", { class: "note" }, `Decided by ${now.who}, ${when(now.when)}: ${now.why}`) : null),
       h("div", {}, h("h3", {}, "Estimated"), h("p", {}, found?.why ?? ""), use(found?.threshold)),
       h("div", {}, h("h3", {}, ["Certified ", certificate.threshold === null ? badge("no", "bad") : badge("yes", "good")]),
         h("p", {}, certificate.why), use(certificate.threshold)));
@@ -98,7 +100,7 @@ export function open(root, { guarded }) {
     const what = skill.value || "every skill without a threshold of its own";
     const before = state.found.in_force;
     const why = await askWhy({ title: `Trust System 1 from ${fixed(value, 3)}?`, yes: "Apply",
-      text: `For ${what}, under ${state.set.adapter ?? "the base"}, instead of ${before ? fixed(before.value, 3) : "none"}. ${judgement(state).text} It takes effect with the next request and can be undone.` });
+      text: `For ${what}, under ${state.set.adapter ?? "the base"}, instead of ${before?.value == null ? "none" : fixed(before.value, 3)}. ${judgement(state).text} It takes effect with the next request and can be undone.` });
     if (why === null) return;
     const { certificate, goal } = state.found;
     const certified = certificate.threshold !== null && Math.abs(certificate.threshold - value) < 1e-9;
