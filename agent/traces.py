@@ -1,6 +1,7 @@
 """OpenTelemetry traces of the whole path: the answer, its draft, its deliberation with each call, remembering it.
 
-Names follow the semantic conventions for generative AI (gen_ai.*); what they do not know is named secondnature.*.
+Names follow the semantic conventions for generative AI (gen_ai.*); what they do not know is named secondnature.*:
+`secondnature.stage` is the step of System 2's method that a call is ("propose", "value", "rewrite", "answer", ...).
 Nothing of OpenTelemetry is imported unless traces are on. Prompts and answers are not in the spans.
 """
 
@@ -13,6 +14,7 @@ from typing import Any, Protocol, cast
 from pydantic import Field
 
 from agent.engine.client import Delta, Engine, Sampling
+from agent.stage import stage
 from memory.errors import BadConfig
 from memory.records import Ask, Completion, Deliberation, Draft, Episode, Message
 from memory.settings import Settings
@@ -249,6 +251,7 @@ def _asked(model: str, sampling: Sampling, priority: int) -> Attributes:
         "gen_ai.request.choice.count": sampling.n if sampling.n != 1 else None,
         "gen_ai.request.stop_sequences": list(sampling.stop) or None,
         "secondnature.priority": int(priority),
+        "secondnature.stage": stage(),
     }
 
 

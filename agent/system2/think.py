@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from agent.engine.wire import Priority, Sampling
+from agent.stage import at_stage
 from memory.errors import TimedOut
 from memory.records import Call, Completion, Message
 
@@ -89,7 +90,8 @@ class Think:
             extra = _GO_ON if go_on else {}
             sampling = Sampling(temperature=temperature, max_tokens=limit, n=n, stop=stop, extra=extra)
             async with asyncio.timeout(self._seconds_left()):
-                done = await self._engine.chat(self._model, messages, sampling, priority=self._priority)
+                with at_stage(stage):  # for the traces
+                    done = await self._engine.chat(self._model, messages, sampling, priority=self._priority)
         except TimeoutError as error:
             raise TimedOut(f"System 2 ran out of its {self._budget_s:g} s; raise system2.budget_s.") from error
         finally:
