@@ -21,12 +21,13 @@ import numpy as np
 
 from agent.confidence import BASE
 from agent.plots import reliability_svg
-from agent.recalibrate import outcomes_of
 from bench.demo.skills import DRAWS, distinct
-from memory.records import Episode, Mode, Outcome
+from bench.extras import file_of, kept_in, section
+from bench.logged import rows_of
+from memory.records import Episode, Outcome
 from memory.store import Memory
 from policies.answers import normalise
-from policies.calibration import CalibrationSettings, cross_fitted, cross_fitted_report, raw_report, usable
+from policies.calibration import CalibrationSettings, cross_fitted, cross_fitted_report, raw_report
 from policies.confidence import raw_confidence
 from policies.reliability import CalibrationReport, Floats
 from policies.skills import last_user_text
@@ -58,13 +59,6 @@ class Curve:
 
     cost: Floats  # tokens per answer over those of always System 2
     quality: Floats  # 0..1
-
-
-def rows_of(memory: Memory, adapter: str | None, limit: int = 20_000) -> list[Outcome]:
-    """Audited answers of one System 1 on questions that it was not trained on, where the router had the choice: a few
-    audits of answers that callers wanted from System 1 would weigh as much as all others."""
-    rows = usable(outcomes_of(memory, adapter), limit)
-    return [row for row in rows if memory.episode(row.episode_id).ask.mode is not Mode.SYSTEM1]
 
 
 def pairs_of(memory: Memory, rows: list[Outcome], gold: Mapping[str, str] | None) -> Pairs:
@@ -282,13 +276,15 @@ def main() -> int:
     adapter = None if given.adapter == BASE else given.adapter
     gold = None if given.seed is None else demo_gold(given.seed)
     with Memory.open(given.state, read_only=True) as memory:
-        rows = rows_of(memory, adapter)
+        rows, threshold = rows_of(memory, adapter), memory.threshold(None, adapter)
         pairs = pairs_of(memory, rows, gold)
     if len(pairs.raw) < 50:
         print(f"only {len(pairs.raw)} pairs: too few to say anything")
         return 1
     quality = "agreement with System 2" if gold is None else "right answers"
     write(pairs, believed_of(rows), adapter, quality, given.out)
+    if kept := kept_in(file_of(given.state, adapter)):
+        given.out.write_text("\n".join([given.out.read_text(), *section(rows, kept, threshold)]) + "\n")
     print(given.out.read_text())
     return 0
 

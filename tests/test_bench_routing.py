@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.routing import Pairs, at_random, believed_of, demo_gold, fixed, pairs_of, recovered, routed, rows_of, write
+from bench.logged import rows_of
+from bench.routing import Pairs, at_random, believed_of, demo_gold, fixed, pairs_of, recovered, routed, write
 from memory.store import Memory
 from tuning_fakes import answered, remember_past
 
