@@ -23,7 +23,7 @@ from policies.skills import SkillSettings, direct_messages, prompt_key
 TRAINED = "adapters.json"  # key -> adapter's name
 START_S = 30.0  # seconds a trainer takes to load the base
 TIE = "C"  # a verdict without a winner teaches nothing
-PACE = 2.0  # lessons a second that are counted on
+PACE = 2.5  # lessons a second that are counted on
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,11 +137,16 @@ def _facts(
         "model": f"{lab.base.name} ({lab.base.identity[:19]}), {_engine()}, Python {platform.python_version()}",
         "questions": f"{len(questions.test)} test prompts, {len(questions.train)} unlabelled; {questions.source}; "
         f"seed {given.seed}",
-        "filter": f"{sizes.votes} samples for an unlabelled prompt at temperature {lab.system2.temperature:g}; "
-        + _rule(task, sizes),
+        "filter": f"{_samples(sizes, lab)}; {_rule(task, sizes)}",
         "training": f"LoRA rank {lab.train.rank}, {sizes.epochs} epochs, learning rate {lab.train.learning_rate:g}; "
         f"a fair try is {gate.fair_try_lessons} lessons and {gate.fair_try_questions} questions",
     }
+
+
+def _samples(sizes: Sizes, lab: Lab) -> str:
+    if sizes.votes == 1:
+        return "one greedy answer to an unlabelled prompt"
+    return f"{sizes.votes} samples for an unlabelled prompt at temperature {lab.system2.temperature:g}"
 
 
 def _rule(task: Task, sizes: Sizes) -> str:

@@ -120,7 +120,7 @@ TASKS: Mapping[str, Task] = {
             make=coin_flip,
             sizes={
                 "tiny": Sizes(24, 48, 4),
-                "small": Sizes(100, 128, 4),
+                "small": Sizes(80, 96, 4),
                 "full": Sizes(1333, 20_000, 8),
             },
             paper=(
@@ -148,7 +148,7 @@ TASKS: Mapping[str, Task] = {
             make=last_letter,
             sizes={
                 "tiny": Sizes(24, 48, 4),
-                "small": Sizes(100, 200, 4),
+                "small": Sizes(80, 160, 4),
                 "full": Sizes(200, 200, 8),
             },
             paper=(
@@ -175,7 +175,7 @@ TASKS: Mapping[str, Task] = {
             make=biased_opinion,
             sizes={
                 "tiny": Sizes(24, 48, 4),
-                "small": Sizes(100, 128, 4),
+                "small": Sizes(80, 96, 4),
                 "full": Sizes(400, 6668, 20),
             },
             paper=(
@@ -207,7 +207,7 @@ TASKS: Mapping[str, Task] = {
             make=judge,
             sizes={
                 "tiny": Sizes(20, 32, 1),
-                "small": Sizes(40, 80, 1),
+                "small": Sizes(30, 60, 1),
                 "full": Sizes(273, 19_672, 1),
             },
             paper=(
