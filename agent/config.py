@@ -18,6 +18,7 @@ from agent.admission import AdmissionSettings
 from agent.engine.settings import EngineSettings
 from agent.http.settings import HttpSettings
 from agent.logs import LogSettings
+from agent.published import FleetSettings
 from agent.system1 import System1Settings
 from agent.system2.settings import System2Settings
 from agent.traces import TraceSettings
@@ -32,6 +33,7 @@ from policies.calibration import CalibrationSettings
 from policies.certify import CertifySettings, Goal
 from policies.curate import CurateSettings
 from policies.drift import DriftSettings
+from policies.grouping import GroupSettings
 from policies.limits import LimitSettings
 from policies.promote import PromoteSettings
 from policies.route import RouteSettings
@@ -60,9 +62,11 @@ class Config(Settings):
     limits: LimitSettings = Field(LimitSettings(), description="what one caller may ask for")
     admission: AdmissionSettings = Field(AdmissionSettings(), description="how much is answered at once")
     engine: EngineSettings = Field(EngineSettings(), description="the vLLM server or servers behind the service")
+    fleet: FleetSettings = Field(FleetSettings(), description="several gateways and one learner")
     system1: System1Settings = Field(System1Settings(), description="direct answers")
     system2: System2Settings = Field(System2Settings(), description="thought-through answers")
     route: RouteSettings = Field(RouteSettings(), description="when a direct answer is trusted")
+    groups: GroupSettings = Field(GroupSettings(), description="questions that no skill claims, grouped by themselves")
     audit: AuditSettings = Field(AuditSettings(), description="which direct answers are checked in the background")
     calibration: CalibrationSettings = Field(CalibrationSettings(), description="how confidence is calibrated")
     goal: Goal = Field(Goal(), description="what thresholds are certified for")

@@ -23,6 +23,7 @@ from agent.engine.client import Engine, Priority
 from agent.engine.launch import BASE
 from agent.engine.pool import EnginePool
 from agent.engine.supervisor import Supervisor
+from agent.fleet import Fleet
 from agent.forget import previous, retire_learners
 from agent.in_force import Pointer
 from agent.learn import Night, NightReport
@@ -30,7 +31,7 @@ from agent.likeness import keep_alike
 from agent.metrics import Metrics
 from agent.novelty import keep_lessons
 from agent.recalibrate import in_force_for, keep_calibrated
-from agent.scheduler import Scheduler
+from agent.scheduler import Scheduler, note_seen
 from agent.skills import update_states
 from agent.swap import Swap, swap
 from agent.traces import open_traces
@@ -42,7 +43,6 @@ from memory.store import Memory
 from policies.skills import SkillSettings
 
 log = logging.getLogger("secondnature")
-SEEN_EVERY_S = 60  # seconds between notes that the service is up
 
 
 class Daemon:
@@ -52,8 +52,9 @@ class Daemon:
         self.config, self.model, self.memory = config, model, memory
         self.supervisor: Supervisor | None = None  # None: the engines at `engine.urls` are somebody else's
         self.base = BASE
+        self.fleet = Fleet(self)
         if config.engine.urls:
-            self.engine: Engine = EnginePool(config.engine)
+            self.engine: Engine = EnginePool(config.engine, admit=self.fleet.admit)
         else:
             state_dir = Path(config.state_dir).resolve()
             self.supervisor = Supervisor(config.engine, Path(model.path), state_dir, on_ready=self._engine_ready)
@@ -90,26 +91,31 @@ class Daemon:
 
     async def start(self) -> None:
         """Bring the live adapter back, check the engine, begin audits and the schedule. The engine may still start."""
-        found = reconcile(self.memory, self.adapters_dir, self.model.identity)
-        if found.changed:
-            log.warning("folders and registry were out of step and are not any more: %s", found)
+        if not self.fleet.follows:  # a gateway's adapters are the learner's, and so is what is decided
+            self._start_learning()
         self.day.audits.start(self._audit, self.vigil.saw)
         if self.supervisor is not None:
             await self.supervisor.start()
         else:
-            self.spawn(self._engine_ready())
-        seen = Path(self.config.state_dir) / "seen"
-        self.scheduler.start(seen.stat().st_mtime if seen.exists() else None)
-        self.spawn(_note_seen(seen))
-        self.spawn(keep_calibrated(self.day))
-        self.spawn(keep_lessons(self.day))
+            self.spawn(self.fleet.engines_ready())
+        self.spawn(self.fleet.run())
         self.spawn(keep_alike(self.day))
         self.spawn(keep_house(self.memory, self.config.trust))
+
+    def _start_learning(self) -> None:
+        found = reconcile(self.memory, self.adapters_dir, self.model.identity)
+        if found.changed:
+            log.warning("folders and registry were out of step and are not any more: %s", found)
+        seen = Path(self.config.state_dir) / "seen"
+        self.scheduler.start(seen.stat().st_mtime if seen.exists() else None)
+        self.spawn(note_seen(seen))
+        self.spawn(keep_calibrated(self.day))
+        self.spawn(keep_lessons(self.day))
 
     @property
     def adapters_dir(self) -> Path:
         """Where the adapters lie."""
-        return Path(self.config.state_dir).resolve() / "adapters"
+        return self.fleet.adapters_dir(Path(self.config.state_dir).resolve() / "adapters")
 
     async def stop(self) -> None:
         """Finish what was accepted (uvicorn has), stop the rest, and close the memory."""
@@ -129,20 +135,22 @@ class Daemon:
         return await thinking(self.day, ask, skill, Priority.AUDIT)
 
     async def _engine_ready(self) -> None:
-        """Each time an engine begins to answer, before any question reaches it: check it, load what is in force."""
+        """Each time its own engine begins to answer, before any question: check it, load what is in force."""
         self.mixing = await check_base(self.engine, self.base, Path(self.model.path))
         log.log(logging.INFO if self.mixing.passed else logging.ERROR, "engine check: %s", self.mixing.sentence)
-        await self._bring_back()
+        await self.fleet.bring_back()
 
     def not_ready(self) -> str | None:
         """Why no question can be answered now; None: it can."""
-        return None if self.supervisor is None or self.supervisor.ready else self.supervisor.reason
+        if self.supervisor is None:
+            return self.fleet.waiting
+        return None if self.supervisor.ready else self.supervisor.reason
 
     def engine_state(self) -> str:
         """The engine's state in a word."""
         return "at engine.urls" if self.supervisor is None else self.supervisor.state.value
 
-    async def _bring_back(self) -> None:
+    async def bring_back(self) -> None:
         """Load the live adapter again and put it in force; a damaged one is quarantined and the base answers."""
         live = self.memory.live()
         if live is not None:
@@ -167,6 +175,7 @@ class Daemon:
 
     async def learn(self, reason: str, *, wait: bool = True) -> NightReport | None:
         """Run a night. Raises Conflict while one is under way. With `wait` False it goes on in the background."""
+        self.fleet.refuse()
         if self.night.running:
             raise Conflict("a night is already under way; see `secondnature status`", retry_after_s=60)
         task = self.spawn(self._night(reason))
@@ -174,6 +183,7 @@ class Daemon:
 
     async def _night(self, reason: str) -> NightReport:
         """A night, and then the end of every adapter that learnt from what was forgotten since."""
+        await self.fleet.merge()
         report = await self.night.run(reason)
         await retire_learners(self, "at night")
         live = self.day.pointer.now.adapter
@@ -202,6 +212,7 @@ class Daemon:
         return swapped
 
     def _not_at_night(self) -> None:
+        self.fleet.refuse()
         if self.night.running and self.night.progress.stage in ("promote", "swap"):
             raise Conflict("a night is swapping adapters; try again in a moment", retry_after_s=5)
 
@@ -240,20 +251,14 @@ class Daemon:
                 "audits": self.day.audits.waiting,
             },
             "memory": self.memory.counts(),
+            "fleet": self.fleet.told(),
             "next_night": self.scheduler.next_night,
             "night": self.night_status(),
         }
 
     def night_status(self) -> dict[str, Any]:
         """A running night's progress, and the last ones."""
-        progress = self.night.progress
-        now = {"stage": progress.stage, "done": progress.done, "total": progress.total, "said": progress.said}
-        last = [
-            {"id": n.id, "reason": n.reason, "started_at": n.started_at, "finished_at": n.finished_at,
-             "outcome": n.outcome, "adapter": n.adapter, "report": n.report}
-            for n in self.memory.nights(20)
-        ]  # fmt: skip
-        return {"running": self.night.running, "progress": now | {"since": progress.since}, "last": last}
+        return self.night.told()
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         """Run something beside everything else, until it is done or the daemon stops."""
@@ -261,13 +266,6 @@ class Daemon:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-async def _note_seen(seen: Path) -> None:
-    """Keep a file's time fresh: at the next start it says since when nobody listened."""
-    while True:
-        await asyncio.to_thread(seen.touch)
-        await asyncio.sleep(SEEN_EVERY_S)
 
 
 @contextlib.asynccontextmanager

@@ -210,6 +210,17 @@ class Night:
         day.memory.make_live(candidate.name, gate.reason)
         return swapped
 
+    def told(self) -> dict[str, Any]:
+        """A running night's progress, and the last ones, for whoever asks."""
+        progress = self.progress
+        now = {"stage": progress.stage, "done": progress.done, "total": progress.total, "said": progress.said}
+        last = [
+            {"id": n.id, "reason": n.reason, "started_at": n.started_at, "finished_at": n.finished_at,
+             "outcome": n.outcome, "adapter": n.adapter, "report": n.report}
+            for n in self.day.memory.nights(20)
+        ]  # fmt: skip
+        return {"running": self.running, "progress": now | {"since": progress.since}, "last": last}
+
     def folder(self, name: str) -> Path:
         """Where an adapter lies."""
         return Path(self.day.config.state_dir).resolve() / "adapters" / name

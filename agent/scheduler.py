@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
@@ -17,6 +18,7 @@ from memory.store import Memory
 from policies.schedule import ScheduleSettings, due, next_start, was_missed
 
 log = logging.getLogger("secondnature.scheduler")
+SEEN_EVERY_S = 60  # seconds between notes that the service is up
 LOOK_EVERY_S = 30  # seconds between looks at how many lessons wait
 
 
@@ -77,6 +79,13 @@ class Scheduler:
             await self._learn(found.reason)
         except Conflict as error:  # somebody started one by hand in the same moment
             log.info("no second night: %s", error.message)
+
+
+async def note_seen(seen: Path) -> None:
+    """Keep a file's time fresh: at the next start it says since when nobody listened."""
+    while True:
+        await asyncio.to_thread(seen.touch)
+        await asyncio.sleep(SEEN_EVERY_S)
 
 
 def waiting_lessons(memory: Memory) -> int:

@@ -22,6 +22,7 @@ from agent.daemon import opened
 from agent.http.app import build
 from agent.http.guard import check_bind
 from agent.logs import configure
+from agent.published import FleetSettings, read
 from memory.errors import BadConfig, Conflict, SecondNatureError
 from memory.store import Memory
 
@@ -38,7 +39,7 @@ def run(config: Config, coming: Callable[[], ModelFolder] | None = None) -> None
     """
     configure(config.logs)
     state_dir = Path(config.state_dir)
-    check_bind(config.http.host, has_keys(state_dir))
+    check_bind(config.http.host, has_keys(state_dir) or follows_keys(config.fleet))
     listening = take_port(config.http.host, config.http.port)
     with Memory.open(state_dir, settings=config.memory) as memory:  # before the slow work: the folder may be taken
         model = coming() if coming else get_model(config.model)
@@ -83,6 +84,18 @@ def has_keys(state_dir: Path) -> bool:
         return any(key.revoked_at is None for key in held)
     except SecondNatureError:
         return False
+
+
+def follows_keys(settings: FleetSettings) -> bool:
+    """Whether a gateway will take over a key from what is published; it does so in its first second."""
+    if settings.role != "gateway" or settings.published is None:
+        return False
+    try:
+        held = read(settings.published, settings.api_key).decided["keys"]
+    except SecondNatureError as error:
+        log.warning("%s", error.message)
+        return False
+    return any(key["revoked_at"] is None for key in held)
 
 
 def _lifespan(config: Config, model: ModelFolder, memory: Memory, listening: socket.socket) -> Lifespan:

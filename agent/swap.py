@@ -77,8 +77,12 @@ _retiring: set[asyncio.Task[None]] = set()  # the loop holds tasks weakly
 
 
 async def retire(day: Day, name: str) -> None:
-    """Unload an adapter once the last request under it has ended, unless it was put in force again meanwhile."""
+    """Unload an adapter once the last request under it has ended, unless it was put in force again meanwhile. Where
+    gateways follow, theirs too: nobody counts those, so they are given time."""
     await day.pointer.drained(name)
+    if day.config.fleet.leads:
+        await asyncio.sleep(day.config.fleet.linger_s)
+        await day.pointer.drained(name)
     async with day.pointer.changing:
         now = day.pointer.now.adapter
         if (now is not None and now.name == name) or day.pointer.in_flight(name):
@@ -91,10 +95,8 @@ async def ask_canaries(day: Day, force: InForce, expected: Sequence[Expectation]
     """How many canary questions are answered otherwise than expected. Raises Damaged above the tolerance."""
     if not expected:
         return 0
-    by_name = {skill.name: skill for skill in day.config.skills}
-
     async def differs(one: Expectation) -> bool:
-        skill = by_name[one.episode.ask.skill]
+        skill = day.skill_named(one.episode.ask.skill)
         said = await draft(one.episode.ask, skill, force, day.engine, day.base, day.config.system1)
         return said.answer != one.answer
 

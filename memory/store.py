@@ -20,6 +20,7 @@ from memory.errors import Damaged, NotFound, StorageFull
 from memory.insight import Insight
 from memory.merge import Merging
 from memory.registry import Registry
+from memory.replica import Replica
 from memory.retention import Retention
 from memory.writer import UNFIT, Writer, refusal
 
@@ -28,7 +29,7 @@ CLOSED = "closed"  # a file whose content is the database's size and time of cha
 __all__ = ["Memory", "MemorySettings", "restore"]
 
 
-class Memory(Episodes, Insight, Registry, Decisions, Backups, Erasure, Retention, Merging):
+class Memory(Episodes, Insight, Registry, Decisions, Backups, Erasure, Retention, Merging, Replica):
     """Everything the service remembers and has decided. Safe to share among threads; close it once.
 
     Remembering waits for no disk. Decisions (adapters, thresholds, nights, keys) wait for their commit, a few

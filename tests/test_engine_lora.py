@@ -119,9 +119,7 @@ async def test_a_closed_stream_stops_the_engine(engine: Engine) -> None:
 
 async def running(engine: Engine) -> int:
     """Requests that vLLM is generating for, from its own count."""
-    async with aiohttp.ClientSession() as session, session.get(f"{engine.url}/metrics") as page:  # type: ignore[attr-defined]  # a server of our own
-        lines = (await page.text()).splitlines()
-    return int(sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:num_requests_running")))
+    return await counted(engine, "vllm:num_requests_running")
 
 
 async def test_faults_are_named(engine: Engine, tmp_path: Path) -> None:
@@ -133,3 +131,31 @@ async def test_faults_are_named(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         await engine.load_adapter("sn-0003-absent", tmp_path / "absent")
     assert caught.value.param == "messages"
+
+
+async def test_an_old_adapters_cache_never_answers_for_a_new_one(engine: Engine, model: Path, tmp_path: Path) -> None:
+    """vLLM keys its prefix cache by the adapter's name: a new name begins with none, whatever others have cached of the
+    very same prompt. A reload under an old name would not (the daemon never does it)."""
+    write_adapter(tmp_path / "new", matrix_shapes(model), 7, rank=8)
+    prompt = ({"role": "user", "content": "Remember: " + " ".join(QUESTIONS) + " What was the first question?"},)
+    first = Sampling(max_tokens=1, logprobs=0)
+    (old,) = await engine.chat(NAMES[0], prompt, first)
+    hits = await counted(engine, "vllm:prefix_cache_hits_total")
+    await engine.chat(NAMES[0], prompt, first)
+    warm = await counted(engine, "vllm:prefix_cache_hits_total")
+    said = []
+    for name in ("sn-0003-new", "sn-0004-again"):
+        await engine.load_adapter(name, tmp_path / "new")
+        said += await engine.chat(name, prompt, first)
+        await engine.unload_adapter(name)
+    assert warm > hits + 100, "the old adapter's own prompt is answered from its cache"
+    assert await counted(engine, "vllm:prefix_cache_hits_total") == warm, "a new name found a cache"
+    assert said[0].text == said[1].text != old.text
+    assert said[0].logprobs == pytest.approx(said[1].logprobs, abs=0.1)
+
+
+async def counted(engine: Engine, name: str) -> int:
+    """One of vLLM's counters."""
+    async with aiohttp.ClientSession() as session, session.get(f"{engine.url}/metrics") as page:  # type: ignore[attr-defined]
+        lines = (await page.text()).splitlines()
+    return int(sum(float(line.split()[-1]) for line in lines if line.startswith(name)))

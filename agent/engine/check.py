@@ -41,15 +41,16 @@ class EngineCheck:
     seconds: float  # wall time
 
 
-async def check_base(engine: Engine, base: str, model: Path) -> EngineCheck:
+async def check_base(engine: Engine, base: str, model: Path, place: Path | None = None) -> EngineCheck:
     """Run it on a running engine: about as long as 48 answers of a word. It loads and unloads two adapters.
 
-    `model`: the base's folder, for the shapes of its matrices. Raises Unavailable, TimedOut and BadConfig.
+    `model`: the base's folder, for the shapes of its matrices. `place`: a folder that the engine sees too, for the
+    adapters; None: the temporary one. Raises Unavailable, TimedOut and BadConfig.
     """
     started = time.perf_counter()
     names = [f"check-{secrets.token_hex(4)}" for _ in range(2)]
     shapes = matrix_shapes(model)
-    with tempfile.TemporaryDirectory(prefix="secondnature-check-") as folder:
+    with tempfile.TemporaryDirectory(prefix="secondnature-check-", dir=place) as folder:
         for seed, name in enumerate(names):
             await asyncio.to_thread(write_adapter, Path(folder) / name, shapes, seed)
             await engine.load_adapter(name, Path(folder) / name)

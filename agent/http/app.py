@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from agent.config import Config
-from agent.http import chat, console, health, insight, operate, shape, trust
+from agent.http import chat, console, fleet, health, insight, operate, shape, trust
 from agent.http.guard import Guard
 from memory.errors import BadInput, SecondNatureError
 
@@ -37,7 +37,10 @@ def build(config: Config, lifespan: Callable[[FastAPI], AbstractAsyncContextMana
     """The application; the lifespan puts the daemon into `app.state.daemon`."""
     app = FastAPI(title="Second Nature", version="0.1.0", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(Guard, store=lambda: app.state.daemon.memory, limits=config.limits, host=config.http.host)
+    if config.fleet.role == "gateway":
+        app.include_router(fleet.refusals)  # first: they take the place of the routes that decide
     app.include_router(chat.router)
+    app.include_router(fleet.router)
     app.include_router(health.router)
     app.include_router(operate.router)
     app.include_router(trust.router)
