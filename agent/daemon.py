@@ -25,6 +25,7 @@ from agent.engine.pool import EnginePool
 from agent.engine.supervisor import Supervisor
 from agent.fleet import Fleet
 from agent.forget import previous, retire_learners
+from agent.groups import keep_groups
 from agent.in_force import Pointer
 from agent.learn import Night, NightReport
 from agent.likeness import keep_alike
@@ -100,6 +101,7 @@ class Daemon:
             self.spawn(self.fleet.engines_ready())
         self.spawn(self.fleet.run())
         self.spawn(keep_alike(self.day))
+        self.spawn(keep_groups(self.day))
         self.spawn(keep_house(self.memory, self.config.trust))
 
     def _start_learning(self) -> None:

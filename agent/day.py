@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent.admission import Room
 from agent.audits import Audits
@@ -16,14 +17,25 @@ from agent.metrics import Metrics
 from agent.traces import OFF, Traces
 from memory.errors import Unavailable
 from memory.store import Memory
+from policies.grouping import Founders, GroupSettings
 from policies.matching import Matcher
+from policies.skills import DEFAULT_SKILL, SkillSettings
 
 
 @dataclass
 class Alike:
-    """What earlier questions of each skill look like; None: not learnt, or not wanted (agent/likeness.py)."""
+    """What questions that nobody names and no pattern matches look like."""
 
-    now: Matcher | None = None
+    now: Matcher | None = None  # earlier questions of each skill; None: not learnt, or not wanted (agent/likeness.py)
+    founders: Founders | None = None  # of the groups that formed by themselves; None: not read yet (agent/groups.py)
+    groups: tuple[Any, ...] = ()  # those groups, as they were written down
+    grown: tuple[SkillSettings, ...] = ()  # the skills that they are
+    near: float = GroupSettings().near  # 0..1, likeness to a founder from which a question is one of its group
+
+    def match(self, text: str) -> str | None:
+        """A skill's or a group's name; None where the text looks like neither."""
+        skill = self.now.match(text) if self.now else None
+        return skill or (self.founders.match(text, self.near) if self.founders else None)
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,15 @@ class Day:
     mixing_fault: Callable[[], str | None] = lambda: None  # why the base cannot be trusted (agent/engine/check.py)
     traces: Traces = OFF
     alike: Alike = field(default_factory=Alike)
+
+    @property
+    def skills(self) -> tuple[SkillSettings, ...]:
+        """Those of the settings, and those that formed by themselves."""
+        return (*self.config.skills, *self.alike.grown)
+
+    def skill_named(self, name: str) -> SkillSettings:
+        """A skill as it is set up today; the default where there is none of that name any more."""
+        return next((skill for skill in self.skills if skill.name == name), DEFAULT_SKILL)
 
 
 def require_ready(day: Day) -> None:

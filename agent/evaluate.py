@@ -19,7 +19,7 @@ from agent.in_turn import in_turn
 from agent.system1 import draft
 from memory.records import Adapter, Draft, Episode, EvalReport, Grade, Mode, RouteDecision, System, Verdict
 from policies.answers import same
-from policies.skills import DEFAULT_SKILL, SkillSettings
+from policies.skills import SkillSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def _replay(e: Examined, candidate: Adapter) -> Episode:
 
 def skill_of(day: Day, episode: Episode) -> SkillSettings:
     """The skill as it is set up today; the default where it was taken out of the settings."""
-    return next((s for s in day.config.skills if s.name == episode.ask.skill), DEFAULT_SKILL)
+    return day.skill_named(episode.ask.skill)
 
 
 def verdict_of(episode: Episode) -> Verdict:

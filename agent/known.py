@@ -22,7 +22,7 @@ def known(day: Day, taught: Iterable[Episode]) -> Known:
     memory, live = day.memory, day.pointer.now.adapter
     quarantined = memory.quarantined()
     return Known(
-        skills={skill.name: skill for skill in day.config.skills},
+        skills={skill.name: skill for skill in day.skills},
         weights=weights(taught, memory.feedback_given()),
         quarantined=frozenset(row.episode_id for row in quarantined),
         deliberate=day.pointer.now.deliberate,

@@ -9,7 +9,7 @@ from agent.day import Day
 from agent.in_force import InForce
 from memory.records import Ask, Deliberation, Draft, Mode, RouteDecision, System
 from policies.route import route
-from policies.skills import UNKNOWN, SkillSettings
+from policies.skills import SkillSettings
 
 
 def decide(day: Day, ask: Ask, skill: SkillSettings, force: InForce, drafted: Draft) -> RouteDecision:
@@ -28,9 +28,9 @@ def decide(day: Day, ask: Ask, skill: SkillSettings, force: InForce, drafted: Dr
         system2_can=why_not is None,
         why_not=why_not or "",
         deliberate=skill.name in force.deliberate,
-        red_listed=not skill.train and skill.name != UNKNOWN,
-        distrusted=skill.name != UNKNOWN and not force.trusts(skill.name),
-        skilled=skill.name != UNKNOWN,
+        red_listed=skill.settled and not skill.train,
+        distrusted=skill.settled and not force.trusts(skill.name),
+        skilled=skill.settled,
     )
     return _of_stopped(decision, drafted) if drafted.stopped else decision
 
@@ -74,9 +74,9 @@ def surely_system2(day: Day, ask: Ask, skill: SkillSettings, force: InForce) -> 
     if ask.mode is Mode.SYSTEM1 or obstacle(day, ask) is not None:
         return False
     if ask.mode is Mode.SYSTEM2 or not skill.train or skill.name in force.deliberate or not force.trusts(skill.name):
-        return ask.mode is Mode.SYSTEM2 or skill.name != UNKNOWN
+        return ask.mode is Mode.SYSTEM2 or skill.settled
     unsure = force.calibrator is None or limit_of(day, skill, force) is None
-    return unsure and day.config.route.unknown == "system2" and skill.name != UNKNOWN
+    return unsure and day.config.route.unknown == "system2" and skill.settled
 
 
 def surely_system1(day: Day, ask: Ask, skill: SkillSettings, force: InForce) -> bool:
@@ -85,9 +85,9 @@ def surely_system1(day: Day, ask: Ask, skill: SkillSettings, force: InForce) -> 
         return True
     if ask.mode is Mode.SYSTEM2:
         return False
-    if skill.name == UNKNOWN and day.config.route.unskilled != "auto":
+    if not skill.settled and day.config.route.unskilled != "auto":
         return day.config.route.unskilled == "system1"
-    if skill.name != UNKNOWN and (not skill.train or skill.name in force.deliberate or not force.trusts(skill.name)):
+    if skill.settled and (not skill.train or skill.name in force.deliberate or not force.trusts(skill.name)):
         return False
     return limit_of(day, skill, force) is None and day.config.route.unknown == "system1"
 
@@ -102,7 +102,7 @@ def may_stop(day: Day, ask: Ask, skill: SkillSettings, force: InForce) -> float 
         return None
     if force.adapter is None or force.calibrator is None or ask.heldout:
         return None
-    if skill.name == UNKNOWN and day.config.route.unskilled != "auto":
+    if not skill.settled and day.config.route.unskilled != "auto":
         return None
     limit = limit_of(day, skill, force)
     return None if limit is None else limit - day.config.system1.grey_width

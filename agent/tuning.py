@@ -166,7 +166,7 @@ def _live(day: Day) -> str | None:
 
 
 def _check_skill(day: Day, skill: str | None) -> None:
-    known = [one.name for one in day.config.skills]
+    known = [one.name for one in day.skills if one.settled]
     if skill is not None and skill not in known:
         near = difflib.get_close_matches(skill, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the skills are: {', '.join(known) or 'none'}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,16 @@ class Insight(Base):
         sql = """SELECT e.skill, a.adapter, count(*) AS n FROM adapter_lessons a JOIN lessons l ON l.id = a.lesson
                  JOIN episodes e ON e.id = l.episode_id GROUP BY e.skill, a.adapter"""
         return {(row["skill"], row["adapter"]): int(row["n"]) for row in self._rows(sql)}
+
+    def set_groups(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        """The skills that questions have formed by themselves, as JSON (agent/groups.py)."""
+        row = ("groups", codec.encode(list(groups)).decode())
+        self._write(lambda con: con.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", row))
+
+    def groups(self) -> list[dict[str, Any]]:
+        """What was set."""
+        row = self._row("SELECT value FROM meta WHERE key = 'groups'")
+        return [] if row is None else list(orjson.loads(row["value"]))
 
     def set_watch(self, adapter: str | None, skill: str, watch: Mapping[str, Any]) -> None:
         """Where the watch over a skill's audits stands under an adapter (None: the base), as JSON."""

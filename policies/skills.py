@@ -10,16 +10,22 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import Field, field_validator
 
 from memory.records import AnswerType, Message
 from memory.settings import Settings
 from policies.agree import AgreementSettings
-from policies.matching import Matcher
 
 UNKNOWN = "unknown"
+
+
+class Likeness(Protocol):
+    """Whoever tells by its words what a question belongs to."""
+
+    def match(self, text: str) -> str | None:
+        """A skill's name; None where the text looks like none."""
 
 
 class Example(Settings):
@@ -52,6 +58,15 @@ class SkillSettings(Settings):
     examples: tuple[Example, ...] = Field(default=(), description="worked examples shown to System 2")
     agreement: AgreementSettings = Field(default=AgreementSettings(), description="attempts, early stop and grades")
     train: bool = Field(default=True, description="whether System 1 may learn this skill (False: red-listed)")
+    observe: bool = Field(
+        default=False,
+        description="answer such questions as those of no skill; only give them this name, and check them now and then",
+    )
+
+    @property
+    def settled(self) -> bool:
+        """Whether it decides who answers: not the default skill, and not one that is only observed."""
+        return self.name != UNKNOWN and not self.observe
 
     @field_validator("pattern")
     @classmethod
@@ -77,7 +92,7 @@ def recognise(
     named: str | None,
     skills: Sequence[SkillSettings],
     default: SkillSettings = DEFAULT_SKILL,
-    learned: Matcher | None = None,
+    learned: Likeness | None = None,
 ) -> SkillSettings:
     """The skill of a request: the one the caller names, else the first whose pattern matches, else the one that its
     words look like (`learned`, from earlier questions of known skill), else `default`.

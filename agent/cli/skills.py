@@ -94,17 +94,18 @@ def groups(json: AsJson = False, config: ConfigFile = None, state_dir: StateDir 
     Example: secondnature skills groups
     """
     from agent.cli import out
-    from agent.cli.service import memory_of
+    from agent.cli.service import configured, memory_of
     from agent.groups import groups as found_in
 
     with memory_of(config, state_dir) as memory:
-        found = found_in(memory)
+        found = found_in(memory, configured(config, state_dir).groups)
     if json:
         return out.as_json(found)
     if not found:
         out.console.print("no questions without a skill resemble one another yet")
     for group in found:
-        out.console.print(f"{group['id']}: {group['n']} questions, such as", markup=False, highlight=False)
+        since = "" if group["since"] is None else f", a skill since {out.when(group['since'])}"
+        out.console.print(f"{group['id']}: {group['n']} questions{since}, such as", markup=False, highlight=False)
         for text in group["examples"]:
             out.console.print(f"  {text[:200]}", markup=False, highlight=False)
         out.console.print(group["skill"], markup=False, highlight=False, soft_wrap=True)

@@ -114,7 +114,7 @@ def check_model(model: str, day: Day) -> None:
 def make_ask(wanted: ChatRequest, day: Day, who: Identity) -> tuple[Ask, SkillSettings]:
     """The request as a record, with its skill, its key and its side of the held-out split."""
     messages: tuple[Message, ...] = tuple(m.model_dump(exclude_unset=True) for m in wanted.messages)
-    skill = recognise(messages, wanted.skill, day.config.skills, learned=day.alike.now)
+    skill = recognise(messages, wanted.skill, day.skills, learned=day.alike)
     key = prompt_key(messages)
     given = wanted.model_dump(exclude_unset=True)
     ask = Ask(

@@ -51,7 +51,8 @@ async def methods(request: Request, skill: str | None = Query(None, max_length=8
 async def unclaimed(request: Request) -> Response:
     """Questions that no skill claims, grouped by themselves."""
     require(request, "audit")
-    return told(await asyncio.to_thread(groups, request.app.state.daemon.day.memory))
+    day = request.app.state.daemon.day
+    return told(await asyncio.to_thread(groups, day.memory, day.config.groups))
 
 
 @router.get("/skills/{name}")
