@@ -21,6 +21,7 @@ from agent.engine.supervisor import free_port
 from day_fakes import SUMS
 from engine_fakes import FakeVllm, answer, fault, serving
 from memory.store import Memory
+from memory_fakes import accepted
 from real_service import Service
 
 
@@ -219,3 +220,17 @@ async def a_gateway_restarts_without_its_learner(http: httpx.AsyncClient, one: F
     status = (await http.get(f"{follower.url}/api/status")).json()["fleet"]
     assert status["version"] is not None
     assert [engine["up"] for engine in status["engines"]] == [True, True]
+
+
+def test_merge_at_the_command_line_takes_in_folders(tmp_path: Path) -> None:
+    with Memory.open(tmp_path / "gateway") as gateway:
+        gateway.remember(accepted(1))
+    learner = Service(tmp_path, {"fleet": {"gateways": [str(tmp_path / "gateway")]}})
+    learner.config.write_text(json.dumps({**learner.settings, "state_dir": str(learner.state_dir)}))
+    said = learner.command("merge", "--json")
+    assert json.loads(said.stdout) == {
+        str(tmp_path / "gateway"): {"episode": 1, "audit": 0, "feedback": 0, "fault": None}
+    }
+    said = learner.command("merge", str(tmp_path / "nowhere"), check=False)
+    assert said.returncode == 1
+    assert "no memory" in said.stdout

@@ -13,6 +13,7 @@ from agent.cli import (
     forget,
     keys,
     learn,
+    merge,
     practice,
     quarantine,
     reproduce,
@@ -34,6 +35,7 @@ app.command("config")(serve.config)
 app.command("ask")(ask.ask)
 app.command("practice")(practice.practice)
 app.command("learn")(learn.learn)
+app.command("merge")(merge.merge)
 app.command("reproduce")(reproduce.reproduce)
 app.command("status")(status.status)
 app.command("doctor")(status.doctor)
