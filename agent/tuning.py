@@ -26,13 +26,13 @@ from policies.calibration import CalibrationSettings, Calibrator, cross_fitted_a
 from policies.certify import Certificate, CertifySettings, Goal, certify_log
 from policies.offpolicy import Columns
 from policies.replay import READ as REPLAYED
-from policies.replay import ReplaySettings, replay
+from policies.replay import ReplayCurve, ReplaySettings, replay, replay_stopped
 from policies.rescoring import READ as SCORED
 from policies.rescoring import rescore
 from policies.thinning import audit_log_columns
 
 GRID = 201  # thresholds of a curve: half a percent apart
-NEEDED = tuple(dict.fromkeys((*REPLAYED, *SCORED, "adapter", "heldout", "seq")))
+NEEDED = tuple(dict.fromkeys((*REPLAYED, *SCORED, "adapter", "heldout", "seq", "threshold")))
 
 
 def whatif(
@@ -56,7 +56,7 @@ def whatif(
     goal = goal or Goal()
     columns, method = logged(memory, adapter, calibration or CalibrationSettings())
     log = audit_log_columns(columns, None if skill is None else _code(columns, skill))
-    curve = replay(_of_skill(columns, skill), thresholds, goal, ReplaySettings(grid=GRID))
+    curve, stopped = _curve(_of_skill(columns, skill), thresholds, goal)
     return {
         "skill": skill,
         "adapter": adapter,
@@ -64,6 +64,7 @@ def whatif(
         "goal": goal.model_dump(),
         "n": curve.n,
         "audits": curve.audits,
+        "stopped": stopped,
         "points": [asdict(point) for point in curve.points],
         "recommendation": None if curve.recommendation is None else asdict(curve.recommendation),
         "certificate": asdict(certify_log(log, goal, certify or CertifySettings())),
@@ -173,6 +174,23 @@ def _check_skill(day: Day, skill: str | None) -> None:
         raise NotFound(f"there is no skill {skill!r}; {hint}", param="skill")
 
 
+def _curve(
+    columns: Columns, thresholds: Sequence[float] | None, goal: Goal
+) -> tuple[ReplayCurve, dict[str, Any] | None]:
+    """The curve, and what it rests on where drafts were stopped half-way (agent/routing.py): their number, the
+    threshold below which the held-out answers alone speak, and a sentence. None where none was."""
+    settings = ReplaySettings(grid=GRID)
+    stopped = (columns["agrees"] < 0) & (columns["propensity"] <= 0) & (columns["s2_tokens"] >= 0)
+    stopped &= ~np.isnan(columns["threshold"])
+    if not stopped.any():
+        return replay(columns, thresholds, goal, settings), None
+    whole, below = columns["heldout"] > 0, float(columns["threshold"][stopped].max())
+    curve = replay_stopped(columns, stopped, whole, below, thresholds, goal, settings)
+    n, held = int(stopped.sum()), int(whole.sum())
+    says = f"{n} drafts were stopped half-way; below {below:.3f} the curve is that of the {held} held-out answers."
+    return curve, {"n": n, "below": below, "heldout": held, "says": says}
+
+
 def _code(columns: Columns, skill: str) -> int:
     found = np.flatnonzero(columns["names"] == skill)
     return int(found[0]) if len(found) else -2  # a code that no row has
@@ -180,4 +198,4 @@ def _code(columns: Columns, skill: str) -> int:
 
 def _of_skill(columns: Columns, skill: str | None) -> Columns:
     wanted = columns["skill"] == _code(columns, skill) if skill is not None else slice(None)
-    return {name: columns[name][wanted] for name in REPLAYED}
+    return {name: columns[name][wanted] for name in (*REPLAYED, "heldout", "threshold")}

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -129,6 +129,29 @@ def replay(
     points = _points(grid, sums_by_threshold(columns, grid), goal, settings, audit_share)
     audits = int(np.count_nonzero(np.asarray(columns["agrees"]) >= 0))
     return ReplayCurve(points, len(columns["confidence"]), audits, None if goal is None else recommend(points, goal))
+
+
+def replay_stopped(
+    columns: Columns,
+    stopped: npt.NDArray[np.bool_],
+    whole: npt.NDArray[np.bool_],
+    below: float,
+    thresholds: Sequence[float] | None = None,
+    goal: Goal | None = None,
+    settings: ReplaySettings | None = None,
+) -> ReplayCurve:
+    """`replay` of a log in which some drafts were stopped half-way, because they could not reach a threshold.
+
+    What System 1 would have said there nobody knows. Thresholds from `below` (0..1, the highest that stopped one) on
+    accept none of them, and are replayed from all rows; looser ones from the rows of `whole` alone, a uniform sample
+    (questions held out by hash) of which no draft was stopped. `stopped` and `whole`: masks, shape (n,).
+    """
+    none = np.where(stopped, np.nan, columns["confidence"])  # they reach no threshold
+    every = replay({**columns, "confidence": none}, thresholds, goal, settings)
+    sample = replay({name: columns[name][whole] for name in READ}, thresholds, goal, settings)
+    pairs = zip(every.points, sample.points, strict=True)
+    points = tuple(one if one.threshold >= below else other for one, other in pairs)
+    return replace(every, points=points, recommendation=None if goal is None else recommend(points, goal))
 
 
 def replay_skills(

@@ -93,3 +93,19 @@ def test_what_the_columns_say_is_what_the_records_say(one: Day) -> None:
     wanted = [row.confidence for row in rescored(by_number, fitted, settings)]
     assert (method, len(rows)) == ("platt", 300)
     np.testing.assert_allclose(columns["confidence"], wanted, atol=1e-9)
+
+
+def test_stopped_drafts_are_told_and_leave_the_curve_to_the_held_out_answers(one: Day) -> None:
+    name = "sn-0001-aaaaaa"  # without a calibration: the confidences are the logged ones, 0.4
+    for number in range(60):
+        made = episode(number, adapter=name, heldout=number % 3 == 0)
+        decision = replace(made.decision, threshold=0.8, propensity=1.0 if number % 3 == 0 else 0.0)
+        drafted = made.draft and replace(made.draft, answer=None, stopped=number % 3 > 0)
+        one.memory.remember(replace(made, decision=decision, draft=drafted if number % 3 else made.draft))
+    one.memory.flush()
+    found = whatif(one.memory, "sums", name, [0.3, 0.8])
+    assert (found["stopped"]["n"], found["stopped"]["below"], found["stopped"]["heldout"]) == (40, 0.8, 20)
+    assert "below 0.800 the curve is that of the 20 held-out answers" in found["stopped"]["says"]
+    loose, strict = found["points"]
+    assert (loose["accepted"], loose["out_of_support"], strict["accepted"]) == (20, None, 0)
+    assert whatif(one.memory, "sums", None)["stopped"] is None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from memory.records import Outcome, Signals
 from policies.certify import Goal
-from policies.replay import ReplaySettings, columns, replay, replay_skills
+from policies.replay import ReplaySettings, columns, replay, replay_skills, replay_stopped
 
 
 def world(n, seed=0, threshold=0.8, floor=0.02, band=0.15):
@@ -70,6 +70,24 @@ def test_the_audits_of_the_new_threshold_are_paid_for():
     assert without.tokens == pytest.approx(8)
     assert with_audits.tokens == pytest.approx(8 + 0.1 * log["s2_tokens"].mean())
     assert with_audits.seconds == without.seconds
+
+
+def test_where_drafts_were_stopped_the_held_out_answers_speak_below_the_threshold():
+    log, agrees = world(200_000)
+    rng = np.random.default_rng(5)
+    held = rng.random(len(agrees)) < 0.1
+    true = log["confidence"].copy()
+    stopped = (true < 0.8) & ~held & (rng.random(len(agrees)) < 0.7 + 0.3 * (true < 0.5))
+    log["confidence"] = np.where(stopped, np.minimum(0.79, true + 0.2), true)  # the best end that it could have had
+    log["propensity"][stopped], log["agrees"][stopped] = 0.0, -1
+    found = replay_stopped(log, stopped, held, 0.8, [0.3, 0.6, 0.8, 0.9], Goal(max_disagreement=0.1))
+    for point in found.points:
+        accepted = true >= point.threshold
+        assert point.low <= 1 - agrees[accepted].mean() <= point.high
+        assert point.escalated == pytest.approx(1 - accepted.mean(), abs=0.01)
+        assert point.out_of_support is None
+    assert found.n == len(agrees)
+    assert "could not have been observed" in replay(log, [0.6]).points[0].out_of_support
 
 
 def test_answers_that_could_not_be_audited_are_out_of_support():

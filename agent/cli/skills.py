@@ -9,7 +9,7 @@ import typer
 
 from agent.cli.options import ApiKey, AsJson, ConfigFile, StateDir, Url
 
-app = typer.Typer(help="Skills: what has become automatic, what has not, and why.", invoke_without_command=True)
+app = typer.Typer(invoke_without_command=True)
 Skill = Annotated[str | None, typer.Option(help="of this skill alone")]
 Name = Annotated[str, typer.Argument(help="a skill's name, as `skills` shows it")]
 COLUMNS = ("adapter", "System 1", "answers", "agreement", "accuracy", "tokens", "seconds", "headroom", "lessons")
@@ -17,7 +17,7 @@ COLUMNS = ("adapter", "System 1", "answers", "agreement", "accuracy", "tokens", 
 
 @app.callback()
 def skills(context: typer.Context, json: AsJson = False, config: ConfigFile = None, state_dir: StateDir = None) -> None:
-    """Every skill under the System 1 that answers now, with its state and the reason.
+    """Skills: what has become automatic, what has not, and why. Alone: every skill under the System 1 that answers.
 
     Example: secondnature skills
     """
@@ -114,6 +114,7 @@ def groups(json: AsJson = False, config: ConfigFile = None, state_dir: StateDir 
 @app.command("export")
 def export(
     path: Annotated[Path, typer.Argument(help="a .csv or .parquet file to write")],
+    json: AsJson = False,
     config: ConfigFile = None,
     state_dir: StateDir = None,
 ) -> None:
@@ -128,6 +129,8 @@ def export(
     with memory_of(config, state_dir) as memory:
         rows = told.flat(told.versions(memory), memory.skill_states())
     told.export(rows, path)
+    if json:
+        return out.as_json({"path": str(path), "rows": len(rows)})
     out.errors.print(f"{len(rows)} rows written", markup=False)
 
 

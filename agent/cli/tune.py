@@ -123,6 +123,8 @@ def _print(found: dict[str, Any], change: dict[str, Any] | None, json: bool) -> 
     ), [_point(point) for point in rows(found["points"])])  # fmt: skip
     for reason in dict.fromkeys(p["out_of_support"] for p in rows(found["points"]) if p["out_of_support"]):
         out.console.print(f"Out of support: {reason}", markup=False)
+    if found["stopped"] is not None:
+        out.console.print(found["stopped"]["says"], markup=False)
     _plot(found)
     say = out.console.print
     say(f"Calibration: {found['calibration']}. In force: {in_words(found['in_force'])}", markup=False)

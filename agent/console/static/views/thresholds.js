@@ -90,7 +90,8 @@ export function open(root, { guarded }) {
     advice.replaceChildren(
       h("div", { id: "in-force" }, h("h3", {}, "In force"), h("p", {}, now?.says ?? "No threshold was set."),
         now?.when ? h("p", { class: "note" }, `Decided by ${now.who}, ${when(now.when)}: ${now.why}`) : null),
-      h("div", {}, h("h3", {}, "Estimated"), h("p", {}, found?.why ?? ""), use(found?.threshold)),
+      h("div", {}, h("h3", {}, "Estimated"), h("p", {}, found?.why ?? ""),
+        state.found.stopped ? h("p", { class: "note" }, state.found.stopped.says) : null, use(found?.threshold)),
       h("div", {}, h("h3", {}, ["Certified ", certificate.threshold === null ? badge("no", "bad") : badge("yes", "good")]),
         h("p", {}, certificate.why), use(certificate.threshold)));
   }
