@@ -12,9 +12,11 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from agent.http.keys import create
+from agent.recalibrate import in_force_for
 from console_fakes import HOSTILE
 from console_service import Served, served
 from day_fakes import ScriptedEngine
+from policies.drift import Alarm
 
 pytestmark = pytest.mark.browser
 VIEWS = ("now", "skills", "thresholds", "episodes", "adapters")
@@ -127,6 +129,7 @@ def test_the_slider_redraws_from_the_log(opened: Open, site: Served) -> None:
     assert page.locator("#readout").inner_text() != told
     assert page.locator("main canvas").first.screenshot() != before
     found = httpx.get(f"{site.url}/api/whatif", params={"skill": "sums"}, timeout=60).json()
+    expect(page.locator("#in-force")).to_contain_text(found["in_force"]["says"])
     point = min(found["points"], key=lambda p: abs(p["threshold"] - 0.93))
     expect(page.locator("#readout")).to_contain_text(f"{100 * (1 - point['escalated']):.1f} %")
     page.get_by_label("Log of").select_option("base")
@@ -155,6 +158,29 @@ def test_applying_changes_the_service_and_undo_takes_it_back(opened: Open, site:
     expect(page.locator("#undo")).to_be_disabled()
     assert status(site)["thresholds"]["sums"] == 0.85
     assert who_answers(site) == "system1"
+
+
+def test_a_moved_threshold_is_told_with_what_was_certified_in_both_views(opened: Open, site: Served) -> None:
+    day, adapter = site.day, site.adapters[1].name
+    decided = next(c for c in day.memory.threshold_history() if (c.skill, c.adapter) == ("sums", adapter))
+    before = day.pointer.now
+    kept = {"change": decided.id, "threshold": 0.8623, "alarm": Alarm(audits=7, disagreements=1).to_json()}
+    day.memory.set_watch(adapter, "sums", kept)
+    day.pointer.flip(in_force_for(day, before.adapter))
+    says = "System 1 answers from 0.8623; 0.850 was certified; 7 audits since, 1 of them disagreeing"
+    try:
+        page = opened("now")
+        row = page.get_by_role("table", name="Thresholds in force").get_by_role("row", name="sums")
+        expect(row).to_contain_text(says)
+        expect(row).to_contain_text("0.862")
+        page = opened("thresholds")
+        ready(page, "thresholds")
+        page.get_by_label("Skill", exact=True).select_option("sums")
+        expect(page.locator("#in-force")).to_contain_text(says)
+        expect(page.locator("#exact")).to_have_value("0.8623")
+    finally:
+        day.memory.set_watch(adapter, "sums", kept | {"change": 0})  # of no decision: it does not count
+        day.pointer.flip(before)
 
 
 def test_a_rollback_rolls_back_and_a_promotion_promotes(opened: Open, site: Served) -> None:

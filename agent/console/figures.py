@@ -63,10 +63,11 @@ def thresholds(day: Day) -> dict[str, Any]:
     force = day.pointer.now
     adapter = force.adapter.name if force.adapter else None
     newest = newest_by_hand(day.memory)
-    names = [skill.name for skill in day.config.skills]
+    names = [skill.name for skill in day.skills if skill.settled]
     return {
         "adapter": adapter,
         "skills": names,
+        "observed": [skill.name for skill in day.skills if not skill.settled],
         "deliberate": sorted(force.deliberate),
         "in_force": in_force(day.memory, (None, *names), adapter, day.config.route.threshold),
         "undo": asdict(newest) if newest else None,

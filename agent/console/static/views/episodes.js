@@ -54,8 +54,8 @@ export function open(root, { rest, guarded }) {
   }
 
   guarded(async () => {
-    const { skills } = await get("/api/thresholds");
-    skill.replaceChildren(...options([["", "any"], ...skills.map((name) => [name, name]), ["unknown", "unknown"]], ""));
+    const { skills, observed } = await get("/api/thresholds");
+    skill.replaceChildren(...options([["", "any"], ...[...skills, ...observed].map((name) => [name, name]), ["unknown", "unknown"]], ""));
     await list(false);
     await show(rest);
   });

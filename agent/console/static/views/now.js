@@ -107,7 +107,8 @@ function inForce(status) {
     ["Adapter", status.adapter ?? "none, the base answers"], ["Base", h("span", { class: "mono" }, status.model)],
     ["Calibration", status.calibration], ["Engine check", status.mixing],
     ["Deliberate", status.deliberate.join(", ")]]),
-  table([["Threshold for", ([skill]) => (skill === "*" ? "every other skill" : skill)], ["System 1 from", ([, one]) => (one.value === null ? "never" : fixed(one.value, 3)), "n"], ["", ([, one]) => one.says]], own,
+  table([["Threshold for", ([skill, one]) => [skill === "*" ? "every other skill" : skill, h("p", { class: "note" }, one.says)]],
+    ["System 1 from", ([, one]) => (one.value === null ? "never" : fixed(one.value, 3)), "n"]], own,
     { empty: "No threshold is set: System 2 answers what it can.", label: "Thresholds in force" }));
 }
 
