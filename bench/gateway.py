@@ -1,11 +1,12 @@
 """The gateway against vLLM alone, and a swap under load, on one machine in one run.
 
-    python -m bench.gateway [--rounds 3] [--seconds 20] [--json]
+    python -m bench.gateway [--pairs 60] [--rounds 3] [--seconds 15] [--json]
 
-The same short questions are asked of vLLM itself (`/v1/chat/completions`, plain, and with the log-probabilities that
-confidence needs) and of the service (`mode: system1`), in turn, at each concurrency; a row's ratios are of medians over
-the rounds. Then, under a constant load, an adapter is swapped in and out: failed requests, and the 99th percentile of
-the requests under way during a swap against the others.
+The same kind of short question is asked of vLLM itself (`/v1/chat/completions`: plain, and with the log-probabilities
+that confidence needs) and of the service (`mode: system1`), which asks the same vLLM. One at a time they are asked in
+turn, request by request, whole and streamed: what the gateway adds is the median of the differences within the turns.
+Then each is kept busy at each concurrency, round by round, and ratios are medians of the rounds' own. Last, adapters
+are swapped under a constant load (bench/swaps.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -27,18 +28,31 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.served import Served, served
+from bench.swaps import SwapRow, swaps, told
 
 TOKENS = 8  # of an answer
-SWAPS = 6
-LOAD = 8  # requests under way during the swaps
 SYSTEM1 = {"mode": "system1", "model": "secondnature"}
 PLAIN: dict[str, Any] = {"model": "base"}
 SCORED: dict[str, Any] = {"model": "base", "logprobs": True, "top_logprobs": 2}
+PEER, OURS = "vLLM, log-probs", "gateway"  # what the gateway asks for, and what it makes of it
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Requests one at a time, in turn."""
+
+    what: str
+    requests: int
+    p50_ms: float
+    p99_ms: float
+    added_ms: float  # over vLLM with log-probs, median of the differences within a turn
+    added_low_ms: float  # ends of the middle half of those differences
+    added_high_ms: float
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way of asking at one concurrency, over all rounds."""
+    """One way of asking at one concurrency, medians over the rounds."""
 
     what: str
     concurrency: int
@@ -46,39 +60,82 @@ class Row:
     p50_ms: float
     p99_ms: float
     per_s: float  # answers per second
-
-
-@dataclass(frozen=True)
-class SwapRow:
-    """Swaps under a constant load."""
-
-    swaps: int
-    requests: int
-    failed: int
-    p99_before_ms: float
-    p99_during_ms: float
-    flip_s: float  # median seconds from the command until the pointer flips
+    ratio: float  # of answers per second to vLLM's with log-probs in the same round
+    p50_added_ms: float  # over the same
 
 
 class Client:
     """Asks one server short questions, none of them twice."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, key: str, fixed: Mapping[str, Any]) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, key: str, fixed: Mapping[str, Any], seed: int) -> None:
         self.session, self.url, self.fixed = session, f"{url}/v1/chat/completions", fixed
         self.headers = {"Authorization": f"Bearer {key}"}
-        self.draw = random.Random(7)
+        self.draw = random.Random(seed)  # of its own: a question asked before would be in the prefix cache
 
     async def ask(self) -> float:
         """Milliseconds of one request. Raises RuntimeError on any other status than 200."""
-        text = f"What is {self.draw.randint(10, 99)} + {self.draw.randint(10, 99)}?"
-        message = {"role": "user", "content": f"{text} Say the number only."}
-        body = {**self.fixed, "messages": [message], "max_tokens": TOKENS, "temperature": 0}
+        started = time.perf_counter()
+        async with self.session.post(self.url, json=self._body(), headers=self.headers) as said:
+            await said.read()
+            _check(said.status)
+        return 1000 * (time.perf_counter() - started)
+
+    async def first(self) -> float:
+        """Milliseconds until a stream's first words. Raises RuntimeError."""
+        body, heard = {**self._body(), "stream": True}, None
         started = time.perf_counter()
         async with self.session.post(self.url, json=body, headers=self.headers) as said:
-            await said.read()
-            if said.status != 200:
-                raise RuntimeError(f"status {said.status}")
-        return 1000 * (time.perf_counter() - started)
+            _check(said.status)
+            async for line in said.content:
+                if heard is None and line.startswith(b"data: {") and _words(line):
+                    heard = time.perf_counter()
+        if heard is None:
+            raise RuntimeError("the stream said nothing")
+        return 1000 * (heard - started)
+
+    def _body(self) -> dict[str, Any]:
+        text = f"What is {self.draw.randint(100, 999)} + {self.draw.randint(100, 999)}?"
+        message = {"role": "user", "content": f"{text} Say the number only."}
+        return {**self.fixed, "messages": [message], "max_tokens": TOKENS, "temperature": 0}
+
+
+def _check(status: int) -> None:
+    if status != 200:
+        raise RuntimeError(f"status {status}")
+
+
+def _words(line: bytes) -> bool:
+    choices = json.loads(line.removeprefix(b"data: ")).get("choices") or [{}]
+    return bool((choices[0].get("delta") or {}).get("content"))
+
+
+def clients(session: aiohttp.ClientSession, one: Served, seed: int) -> dict[str, Client]:
+    """The three ways."""
+    return {
+        "vLLM": Client(session, one.engine_url, one.engine_key, PLAIN, seed),
+        PEER: Client(session, one.engine_url, one.engine_key, SCORED, seed + 1),
+        OURS: Client(session, one.url, "any", SYSTEM1, seed + 2),
+    }
+
+
+async def in_turn(one: Served, pairs: int, *, stream: bool) -> list[Turn]:
+    """Requests one at a time, each way once per turn, the order rotated."""
+    async with aiohttp.ClientSession() as session:
+        ways = clients(session, one, seed=11 if stream else 23)
+        took: dict[str, list[float]] = {name: [] for name in ways}
+        names = list(ways)
+        for turn in range(pairs + 2):  # the first two warm
+            for name in names[turn % 3 :] + names[: turn % 3]:
+                took[name].append(await (ways[name].first() if stream else ways[name].ask()))
+    took = {name: values[2:] for name, values in took.items()}
+    return [_turn(name, values, took[PEER]) for name, values in took.items()]
+
+
+def _turn(what: str, took: Sequence[float], peer: Sequence[float]) -> Turn:
+    added = np.array(took) - np.array(peer)
+    low, middle, high = (float(np.percentile(added, q)) for q in (25, 50, 75))
+    p50, p99 = (float(np.percentile(took, q)) for q in (50, 99))
+    return Turn(what, len(took), p50, p99, middle, low, high)
 
 
 async def burst(client: Client, concurrency: int, seconds: float) -> tuple[list[float], float]:
@@ -94,101 +151,80 @@ async def burst(client: Client, concurrency: int, seconds: float) -> tuple[list[
     return times, len(times) / (time.perf_counter() - started)
 
 
-async def compare(one: Served, levels: list[int], rounds: int, seconds: float) -> list[Row]:
+async def at_once(one: Served, levels: Sequence[int], rounds: int, seconds: float) -> list[Row]:
     """Every way at every concurrency, taken in turn so that a drift of the machine hits all alike."""
     rows = []
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        ways = {
-            "vLLM": Client(session, one.engine_url, one.engine_key, PLAIN),
-            "vLLM, log-probs": Client(session, one.engine_url, one.engine_key, SCORED),
-            "gateway": Client(session, one.url, "any", SYSTEM1),
-        }
         for level in levels:
+            ways = clients(session, one, seed=1000 * level)
             seen: dict[str, list[tuple[list[float], float]]] = {name: [] for name in ways}
             for client in ways.values():
                 await burst(client, level, 1.0)  # warm
             for _, (name, client) in itertools.product(range(rounds), ways.items()):
                 seen[name].append(await burst(client, level, seconds))
-            rows += [row(name, level, found) for name, found in seen.items()]
+            rows += [_row(name, level, found, seen[PEER]) for name, found in seen.items()]
     return rows
 
 
-def row(what: str, level: int, found: list[tuple[list[float], float]]) -> Row:
-    """Medians over the rounds."""
+def _row(what: str, level: int, found: list[tuple[list[float], float]], peer: list[tuple[list[float], float]]) -> Row:
     p50, p99 = (median(float(np.percentile(times, q)) for times, _ in found) for q in (50, 99))
-    return Row(what, level, sum(len(t) for t, _ in found), p50, p99, median(rate for _, rate in found))
-
-
-async def swaps(one: Served) -> SwapRow:
-    """Swap the adapter in and out under load."""
-    spans: list[tuple[float, float]] = []
-    flips: list[float] = []
-    asked: list[tuple[float, float]] = []  # (began, ended)
-    failed, done = 0, asyncio.Event()
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        client = Client(session, one.url, "any", SYSTEM1)
-
-        async def keep_asking() -> None:
-            nonlocal failed
-            while not done.is_set():
-                began = time.perf_counter()
-                try:
-                    await client.ask()
-                    asked.append((began, time.perf_counter()))
-                except (RuntimeError, aiohttp.ClientError):
-                    failed += 1
-
-        load = [asyncio.create_task(keep_asking()) for _ in range(LOAD)]
-        for number in range(SWAPS):
-            await asyncio.sleep(5)  # the calm between swaps is what they are compared with
-            path = f"/api/adapters/{one.adapter}/promote" if number % 2 == 0 else "/api/rollback"
-            began = time.perf_counter()
-            async with session.post(one.url + path, json={"why": "bench"}) as said:
-                told = await said.json()
-            spans.append((began, time.perf_counter()))
-            flips.append(told["flip_s"])
-        done.set()
-        await asyncio.gather(*load)
-    during = [e - b for b, e in asked if any(b < to and e > frm for frm, to in spans)]
-    before = [e - b for b, e in asked if not any(b < to and e > frm for frm, to in spans)]
-    p99 = [1000 * float(np.percentile(times, 99)) for times in (before, during)]
-    return SwapRow(SWAPS, len(asked) + failed, failed, p99[0], p99[1], median(flips))
-
-
-def show(rows: list[Row], swap: SwapRow) -> None:
-    """Two tables."""
-    console = Console()
-    table = Table("asked", "at once", "requests", "p50 ms", "p99 ms", "answers/s", "p50 added", "throughput ratio")
-    for level, group in itertools.groupby(rows, key=lambda r: r.concurrency):
-        found = list(group)
-        for r in found:
-            added, ratio = r.p50_ms - found[0].p50_ms, r.per_s / found[0].per_s
-            cells = (r.what, level, r.requests, f"{r.p50_ms:.1f}", f"{r.p99_ms:.1f}", f"{r.per_s:.2f}")
-            table.add_row(*map(str, cells), f"{added:+.1f} ms", f"{ratio:.3f}")
-    console.print(table)
-    console.print(
-        f"{swap.swaps} swaps under {LOAD} requests at once: {swap.failed} of {swap.requests} requests failed; p99 "
-        f"{swap.p99_during_ms:.0f} ms during, {swap.p99_before_ms:.0f} ms otherwise (ratio "
-        f"{swap.p99_during_ms / swap.p99_before_ms:.2f}); {swap.flip_s:.2f} s from the command to the flip",
-        soft_wrap=True,
+    pairs = list(zip(found, peer, strict=True))
+    return Row(
+        what=what,
+        concurrency=level,
+        requests=sum(len(times) for times, _ in found),
+        p50_ms=p50,
+        p99_ms=p99,
+        per_s=median(rate for _, rate in found),
+        ratio=median(mine / theirs for (_, mine), (_, theirs) in pairs),
+        p50_added_ms=median(median(mine) - median(theirs) for (mine, _), (theirs, _) in pairs),
     )
+
+
+def show(whole: list[Turn], first: list[Turn], rows: list[Row], swap: SwapRow | None) -> None:
+    """Three tables and the swaps."""
+    console = Console(width=120)
+    for title, turns in (("one at a time, in turn", whole), ("a stream's first words, in turn", first)):
+        table = Table("asked", "requests", "p50 ms", "p99 ms", "added ms (median, middle half)", title=title)
+        for t in turns:
+            added = f"{t.added_ms:+.2f} ({t.added_low_ms:+.2f} to {t.added_high_ms:+.2f})"
+            table.add_row(t.what, str(t.requests), f"{t.p50_ms:.1f}", f"{t.p99_ms:.1f}", added)
+        console.print(table)
+    table = Table("asked", "at once", "requests", "p50 ms", "p99 ms", "answers/s", "throughput ratio", "p50 added ms")
+    for r in rows:
+        cells = (r.what, str(r.concurrency), str(r.requests), f"{r.p50_ms:.1f}", f"{r.p99_ms:.1f}")
+        table.add_row(*cells, f"{r.per_s:.2f}", f"{r.ratio:.3f}", f"{r.p50_added_ms:+.1f}")
+    console.print(table)
+    if swap is not None:
+        console.print(told(swap), soft_wrap=True)
+
+
+async def measure(one: Served, given: argparse.Namespace) -> tuple[list[Turn], list[Turn], list[Row], SwapRow | None]:
+    """Everything, on one engine."""
+    whole = await in_turn(one, given.pairs, stream=False)
+    first = await in_turn(one, given.pairs, stream=True)
+    rows = await at_once(one, given.levels, given.rounds, given.seconds)
+    return whole, first, rows, await swaps(one, given.swaps, given.calm) if given.swaps else None
 
 
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(prog="python -m bench.gateway", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=60, help="turns one at a time; 0: none")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15.0, help="of each burst")
-    parser.add_argument("--levels", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--levels", type=int, nargs="*", default=[1, 8, 32])
+    parser.add_argument("--swaps", type=int, default=6, help="under load; 0: none")
+    parser.add_argument("--calm", type=float, default=8.0, help="seconds between swaps")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    with served() as one:
-        rows = asyncio.run(compare(one, given.levels, given.rounds, given.seconds))
-        swap = asyncio.run(swaps(one))
+    with served(adapters=2) as one:
+        whole, first, rows, swap = asyncio.run(measure(one, given))
     if given.json:
-        print(json.dumps({"gateway": [asdict(r) for r in rows], "swap": asdict(swap)}, indent=1))
+        parts = {"in_turn": whole, "first_words": first, "at_once": rows, "swaps": [swap] if swap else []}
+        print(json.dumps({name: [asdict(r) for r in part] for name, part in parts.items()}, indent=1))
     else:
-        show(rows, swap)
+        show(whole, first, rows, swap)
 
 
 if __name__ == "__main__":

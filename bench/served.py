@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,47 +36,62 @@ SETTINGS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
+class Running:
+    """A running service."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True)
 class Served:
     """A running service and the engine below it."""
 
     url: str
     engine_url: str
     engine_key: str
-    adapter: str  # a random adapter of rank 8, registered as a candidate
+    adapters: tuple[str, ...]  # random ones of rank 8, registered as candidates
     process: subprocess.Popen[bytes]
 
 
 @contextlib.contextmanager
-def served() -> Iterator[Served]:
-    """Start it, wait until it answers, end it. Raises RuntimeError with the log's end where it does not come up."""
+def served(adapters: int = 1, **more: Any) -> Iterator[Served]:
+    """A service with an engine of its own. Raises RuntimeError with the log's end where it does not come up."""
     folder = Path(tempfile.mkdtemp(prefix="secondnature-bench-"))
+    names = tuple(plant_adapter(folder / "state" / "adapters", get_model(MODEL), n + 1) for n in range(adapters))
+    with running(SETTINGS | more, folder) as one:
+        engine = next(c for c in psutil.Process(one.process.pid).children(recursive=True) if is_server(c))
+        line = engine.cmdline()
+        engine_url = f"http://127.0.0.1:{line[line.index('--port') + 1]}"
+        yield Served(one.url, engine_url, engine.environ()["VLLM_API_KEY"], names, one.process)
+
+
+@contextlib.contextmanager
+def running(settings: dict[str, Any], folder: Path | None = None) -> Iterator[Running]:
+    """Start a service, wait until it answers, end it and delete its folder. Raises RuntimeError like `served`."""
+    folder = folder or Path(tempfile.mkdtemp(prefix="secondnature-bench-"))
     state = folder / "state"
-    name = plant_adapter(state / "adapters", get_model(MODEL))
-    (folder / "service.yaml").write_text(yaml.safe_dump(SETTINGS | {"state_dir": str(state)}))
+    (folder / "service.yaml").write_text(yaml.safe_dump(settings | {"state_dir": str(state)}))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "agent", "serve", "-c", str(folder / "service.yaml")], stdout=log, stderr=log
         )
     try:
-        url = wait_ready(state, process, folder / "log")
-        engine = next(c for c in psutil.Process(process.pid).children(recursive=True) if is_server(c))
-        line = engine.cmdline()
-        engine_url = f"http://127.0.0.1:{line[line.index('--port') + 1]}"
-        yield Served(url, engine_url, engine.environ()["VLLM_API_KEY"], name, process)
+        yield Running(wait_ready(state, process, folder / "log"), process)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=120)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def plant_adapter(adapters: Path, model: ModelFolder) -> str:
+def plant_adapter(adapters: Path, model: ModelFolder, number: int = 1) -> str:
     """A random adapter with a manifest, which the service adopts at its start."""
     making = adapters / "making"
-    write_adapter(making, matrix_shapes(Path(model.path)), seed=1, rank=8)
+    write_adapter(making, matrix_shapes(Path(model.path)), seed=number, rank=8)
     digest = adapter_digest(making)
-    name = adapter_name(1, digest)
+    name = adapter_name(number, digest)
     manifest = Manifest(
-        name=name, number=1, base=model.identity, digest=digest, lessons_digest="-" * 64, n_lessons=0, n_anchors=0,
+        name=name, number=number, base=model.identity, digest=digest, lessons_digest="-" * 64, n_lessons=0, n_anchors=0,
         settings={}, loss=0.0, train_s=0.0, created_at=time.time(), seed=1, lessons_s=0.0, peak_mib=0.0,
     )  # fmt: skip
     write_manifest(making, manifest)
@@ -92,11 +107,16 @@ def is_server(process: psutil.Process) -> bool:
 
 def wait_ready(state: Path, process: subprocess.Popen[bytes], log: Path) -> str:
     """The service's URL, once /readyz says so."""
+    return wait_listening(state, process.poll, log, "/readyz", every_s=0.2)
+
+
+def wait_listening(state: Path, ended: Callable[[], int | None], log: Path, path: str, every_s: float) -> str:
+    """The service's URL, once `path` answers 200. Raises RuntimeError where it ends or READY_S pass before."""
     deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and ended() is None:
         with contextlib.suppress(OSError, ValueError, httpx.HTTPError):
             url = str(json.loads((state / "service.json").read_text())["url"])
-            if httpx.get(f"{url}/readyz", timeout=10).status_code == 200:
+            if httpx.get(f"{url}{path}", timeout=10).status_code == 200:
                 return url
-        time.sleep(0.2)
+        time.sleep(every_s)
     raise RuntimeError(f"the service did not come up:\n{log.read_text()[-2000:]}")

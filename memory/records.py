@@ -135,7 +135,7 @@ class RouteDecision:
     reason: str  # one sentence for a person
     confidence: float | None  # 0..1
     threshold: float | None  # 0..1, in force for this ask; None: not routed by confidence
-    propensity: float  # 0..1, probability with which System 2 was run on this ask
+    propensity: float  # 0..1, of seeing both systems answer this ask; 0: System 2 cannot, or the draft was stopped
     audit: bool = False  # System 1 answers, System 2 checks in the background
 
 

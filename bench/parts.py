@@ -1,0 +1,141 @@
+"""The gateway's parts against what else could stand in their place, in one run.
+
+    python -m bench.parts [--rounds 7]
+
+JSON: orjson against the standard library, on a request, an engine's answer and a remembered episode. HTTP client:
+aiohttp against httpx, one request at a time and 32 at once to the mock engine. HTTP server: uvicorn's event loops and
+parsers under a trivial application. Everything in turn; figures are processor time per item, the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from statistics import median
+from typing import Any
+
+import aiohttp
+import httpx
+import orjson
+import uvloop
+
+from bench.load import burst, target
+from bench.proxies import ASKED, listening, mocked
+
+MOCK, SERVER = 8940, 8941
+ANSWER = {
+    "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "base",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "The answer is 42."}, "finish_reason": "stop",
+                 "logprobs": {"content": [{"token": "42", "logprob": -0.1, "bytes": [52, 50],
+                              "top_logprobs": [{"token": "42", "logprob": -0.1, "bytes": [52, 50]}] * 2}] * 8}}],
+    "usage": {"prompt_tokens": 20, "completion_tokens": 8, "total_tokens": 28},
+}  # fmt: skip
+SERVERS = {  # uvicorn's own arguments
+    "uvloop and httptools (as installed)": ("--loop", "uvloop", "--http", "httptools"),
+    "asyncio and httptools": ("--loop", "asyncio", "--http", "httptools"),
+    "uvloop and h11": ("--loop", "uvloop", "--http", "h11"),
+}
+
+
+async def trivial(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application that answers at once."""
+    if scope["type"] == "http":
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+def json_libraries(rounds: int) -> dict[str, float]:
+    """Microseconds to read and to write an engine's answer."""
+    text = orjson.dumps(ANSWER)
+    ways: dict[str, Callable[[], Any]] = {
+        "json: orjson": lambda: orjson.dumps(orjson.loads(text)),
+        "json: standard library": lambda: json.dumps(json.loads(text)).encode(),
+    }
+    return _medians(rounds, {name: lambda way=way: _each(way, 500) for name, way in ways.items()})  # type: ignore[misc]
+
+
+async def clients(rounds: int, at_once: int) -> dict[str, float]:
+    """Microseconds of the asking process per request."""
+    url, body = f"http://127.0.0.1:{MOCK}/v1/chat/completions", orjson.dumps(ASKED | {"model": "base"})
+    head = {"Content-Type": "application/json"}
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as one, httpx.AsyncClient(limits=httpx.Limits()) as two:
+
+        async def with_aiohttp() -> None:
+            async with one.post(url, data=body, headers=head) as said:
+                orjson.loads(await said.read())
+
+        async def with_httpx() -> None:
+            said = await two.post(url, content=body, headers=head)
+            orjson.loads(said.content)
+
+        found: dict[str, list[float]] = {"aiohttp": [], "httpx": []}
+        for _ in range(rounds + 1):
+            for name, ask in (("aiohttp", with_aiohttp), ("httpx", with_httpx)):
+                found[name].append(await _asked(ask, at_once))
+    return {f"client: {name}, {at_once} at once": median(took[1:]) for name, took in found.items()}
+
+
+async def servers(rounds: int) -> dict[str, float]:
+    """Microseconds of the answering process per request, 64 connections."""
+    found = {}
+    for name, options in SERVERS.items():
+        with _served(options) as process:
+            aim = target(name, f"http://127.0.0.1:{SERVER}/", {}, pids=[process.pid])
+            took = [await burst(aim, 64, 0.7) for _ in range(rounds // 2 + 2)]
+        found[f"server: uvicorn with {name}"] = median(1000 * b.cpu_ms for b in took[1:])
+    return found
+
+
+async def _asked(ask: Callable[[], Awaitable[None]], at_once: int) -> float:
+    began = time.process_time()
+    for _ in range(192 // at_once):
+        await asyncio.gather(*(ask() for _ in range(at_once)))
+    return 1e6 * (time.process_time() - began) / (192 // at_once * at_once)
+
+
+@contextlib.contextmanager
+def _served(options: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
+    line = [sys.executable, "-m", "uvicorn", "bench.parts:trivial", "--port", str(SERVER), "--log-level", "error"]
+    with listening([*line, "--no-access-log", *options], f"http://127.0.0.1:{SERVER}/") as process:
+        yield process
+
+
+def _each(way: Callable[[], Any], times: int) -> float:
+    began = time.process_time()
+    for _ in range(times):
+        way()
+    return 1e6 * (time.process_time() - began) / times
+
+
+def _medians(rounds: int, ways: dict[str, Callable[[], float]]) -> dict[str, float]:
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            found[name].append(way())
+    return {name: median(took) for name, took in found.items()}
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(prog="python -m bench.parts", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    found = json_libraries(rounds)
+    with mocked(MOCK):
+        for at_once in (1, 32):
+            found |= uvloop.run(clients(rounds, at_once))
+    found |= uvloop.run(servers(rounds))
+    for name, value in found.items():
+        print(f"{name:58s}{value:8.1f} µs")
+
+
+if __name__ == "__main__":
+    main()
