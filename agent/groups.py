@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from agent.config import Config
 from agent.day import Day
 from memory.errors import NotFound, SecondNatureError
 from memory.records import AnswerType, Episode
@@ -101,6 +102,15 @@ def skill_of(group: Grown, settings: GroupSettings) -> SkillSettings:
         changes = {"name": group.id, "answer_type": group.answer_type, "agreement": agreement, "observe": True}
         return DEFAULT_SKILL.model_copy(update=changes)
     return SkillSettings(name=group.id, answer_type=group.answer_type, direct=DIRECT.get(group.answer_type, ""))
+
+
+def undecided(memory: Memory, config: Config) -> frozenset[str]:
+    """Names under which answers are logged whose route no threshold decides: no skill, and what is only observed. Their
+    audits say nothing about a threshold. Empty where the confidence decides about them too (`route.unskilled`)."""
+    if config.route.unskilled == "auto":
+        return frozenset()
+    grown_ones = (skill_of(one, config.groups) for one in kept(memory))
+    return frozenset({UNKNOWN, *(skill.name for skill in (*config.skills, *grown_ones) if not skill.settled)})
 
 
 def groups(memory: Memory, settings: GroupSettings | None = None) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from agent.answer import Day
+from agent.groups import undecided
 from agent.in_force import MACHINES, RECALIBRATION, InForce
 from agent.skills import update_states
 from agent.vigil import alarmed_at, moved
@@ -88,7 +89,8 @@ def _set_thresholds(day: Day, adapter: str | None, rows: Sequence[Outcome]) -> N
     """Certified thresholds, per skill where its audits reach; a threshold that a person set is left alone."""
     goal, settings = day.config.goal, day.config.certify
     rung = alarmed_at(day.memory, adapter)
-    rows = [row for row in rows if row.asked_at > rung.get(row.skill, 0.0)]
+    aside = undecided(day.memory, day.config)
+    rows = [row for row in rows if row.asked_at > rung.get(row.skill, 0.0) and row.skill not in aside]
     found: dict[str | None, Certificate] = {None: certify(rows, goal, settings)}
     found.update(certify_skills(rows, goal, settings))
     for skill, certificate in found.items():

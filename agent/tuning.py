@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from agent.answer import Day
@@ -44,17 +45,20 @@ def whatif(
     certify: CertifySettings | None = None,
     calibration: CalibrationSettings | None = None,
     default: float | None = None,
+    without: Collection[str] = (),
 ) -> dict[str, Any]:
     """What each threshold (0..1; an even grid where None) would have done with the log of one System 1.
 
     `skill` None: all together; `adapter` None: the bare base. Confidences are those of the adapter's calibration in
     force, so that the curve says what a threshold set now would do; without one they are the logged ones. Gives the
     curve (`policies.replay.ReplayPoint`), a recommendation and a certificate for the goal, and what is in force, as
-    JSON (agent/thresholds.py; `default`: the settings' own threshold). Takes a second for a million episodes: call it
+    JSON (agent/thresholds.py; `default`: the settings' own threshold). `without`: names that all together leaves out,
+    because no threshold decides about them (`agent.groups.undecided`). Takes a second for a million episodes: call it
     in a thread.
     """
     goal = goal or Goal()
-    columns, method = logged(memory, adapter, calibration or CalibrationSettings())
+    aside = frozenset(without) - {skill}
+    columns, method = logged(memory, adapter, calibration or CalibrationSettings(), aside)
     log = audit_log_columns(columns, None if skill is None else _code(columns, skill))
     curve, stopped = _curve(_of_skill(columns, skill), thresholds, goal)
     return {
@@ -72,17 +76,18 @@ def whatif(
     }
 
 
-def logged(memory: Memory, adapter: str | None, settings: CalibrationSettings) -> tuple[Columns, str]:
+def logged(
+    memory: Memory, adapter: str | None, settings: CalibrationSettings, without: Collection[str] = ()
+) -> tuple[Columns, str]:
     """One System 1's log as arrays, confidences as today's calibration gives them, and that calibration's method.
 
     A row that the calibration was fitted on is scored by a fit of other rows: on its own it would look too good.
-    Without a calibration the confidences are those logged.
+    Without a calibration the confidences are those logged. `without`: skills whose rows are left out in the end.
     """
     columns = dict(memory.outcome_columns(adapter=adapter, only=NEEDED))
     names = columns.pop("names")
     if adapter is None:  # the memory takes None for "any adapter"
-        base = columns["adapter"] < 0
-        columns = {name: column[base] for name, column in columns.items()}
+        columns = _where(columns, columns["adapter"] < 0)
     stored = memory.calibration(adapter)
     calibrator = Calibrator.from_json(json.dumps(stored)) if stored else Calibrator()
     if calibrator.method != "unknown":
@@ -92,7 +97,12 @@ def logged(memory: Memory, adapter: str | None, settings: CalibrationSettings) -
         fitted = np.flatnonzero(seen & ((columns["heldout"] > 0) | (columns["adapter"] < 0)))[-settings.max_audits :]
         rows = audited_columns(columns, fitted, [str(name) for name in names], settings.folds)
         columns["confidence"][fitted] = cross_fitted_arrays(rows, settings)
-    return columns | {"names": names}, calibrator.method
+    aside = np.flatnonzero(np.isin(names.astype(str), list(without)))
+    return _where(columns, ~np.isin(columns["skill"], aside)) | {"names": names}, calibrator.method
+
+
+def _where(columns: dict[str, npt.NDArray[Any]], mask: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:
+    return columns if mask.all() else {name: column[mask] for name, column in columns.items()}
 
 
 def apply_threshold(

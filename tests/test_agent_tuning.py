@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from agent.answer import Day, answer
+from agent.groups import undecided
 from agent.recalibrate import WHO, outcomes_of
 from agent.tuning import apply_threshold, logged, undo_threshold, whatif
 from day_fakes import SURE, ScriptedEngine, asked, day
@@ -109,3 +110,17 @@ def test_stopped_drafts_are_told_and_leave_the_curve_to_the_held_out_answers(one
     loose, strict = found["points"]
     assert (loose["accepted"], loose["out_of_support"], strict["accepted"]) == (20, None, 0)
     assert whatif(one.memory, "sums", None)["stopped"] is None
+
+
+def test_what_no_threshold_decides_about_is_left_out_of_the_general_curve(one: Day) -> None:
+    for number in range(30):
+        one.memory.remember(episode(number, adapter=None))
+        one.memory.remember(episode(100 + number, adapter=None, skill="unknown"))
+    one.memory.flush()
+    aside = undecided(one.memory, one.config)
+    assert aside == {"unknown"}
+    assert whatif(one.memory, without=aside)["n"] == 30
+    assert whatif(one.memory, "unknown", without=aside)["n"] == 30
+    assert whatif(one.memory)["n"] == 60
+    auto = one.config.model_copy(update={"route": one.config.route.model_copy(update={"unskilled": "auto"})})
+    assert undecided(one.memory, auto) == frozenset()

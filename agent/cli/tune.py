@@ -51,6 +51,7 @@ def replayed(memory: Any, settings: Any, skill: str | None, adapter: str | None,
     """`agent.tuning.whatif` for the System 1 named, or the one that answers. Raises NotFound, BadInput."""
     from pydantic import ValidationError
 
+    from agent.groups import undecided
     from agent.tuning import whatif
     from memory.errors import BadInput
     from policies.certify import Goal
@@ -63,7 +64,7 @@ def replayed(memory: Any, settings: Any, skill: str | None, adapter: str | None,
     name = (live.name if live else None) if adapter is None else None if adapter == "base" else adapter
     if name is not None:
         memory.adapter(name)
-    rules = (settings.certify, settings.calibration, settings.route.threshold)
+    rules = (settings.certify, settings.calibration, settings.route.threshold, undecided(memory, settings))
     found = whatif(memory, skill, name, None, wanted, *rules)
     return found | {"live": name == (live.name if live else None)}
 

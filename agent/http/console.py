@@ -18,6 +18,7 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, Field
 
 from agent.console import figures
+from agent.groups import undecided
 from agent.http.access import identity, require
 from agent.http.operate import Why, told
 from agent.tuning import apply_threshold, undo_threshold, whatif
@@ -122,7 +123,8 @@ async def what_if(
     goal = Goal(**(day.config.goal.model_dump() | {key: value for key, value in given.items() if value is not None}))
     if name != BASE:
         day.memory.adapter(name)
-    rules = (goal, day.config.certify, day.config.calibration, day.config.route.threshold)
+    aside = undecided(day.memory, day.config)
+    rules = (goal, day.config.certify, day.config.calibration, day.config.route.threshold, aside)
     found = await asyncio.to_thread(whatif, day.memory, skill or None, None if name == BASE else name, None, *rules)
     return told(found | {"live": name == live})
 
