@@ -9,6 +9,10 @@ import time
 
 FULL = (
     ("bench.gateway",),
+    ("bench.proxies",),
+    ("bench.thinking",),
+    ("bench.parts",),
+    ("bench.start",),
     ("bench.lora",),
     ("bench.train", "--size", "full"),
     ("bench.memory", "--size", "full"),
@@ -16,7 +20,10 @@ FULL = (
     ("bench.whatif",),
 )
 QUICK = (
-    ("bench.gateway", "--rounds", "1", "--seconds", "5", "--levels", "1", "8"),
+    ("bench.gateway", "--pairs", "12", "--rounds", "1", "--seconds", "4", "--levels", "8", "--swaps", "2"),
+    ("bench.proxies", "--rounds", "1", "--seconds", "2", "--connections", "1", "64"),
+    ("bench.thinking", "--questions", "1"),
+    ("bench.start", "--repeats", "2"),
     ("bench.train", "--size", "tiny"),
     ("bench.memory", "--size", "small"),
     ("bench.replay", "--rows", "200000"),
