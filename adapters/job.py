@@ -42,6 +42,11 @@ class TrainSettings(Settings):
     memory_gib: float = Field(
         default=0.0, ge=0, le=65536, description="GiB of address space the trainer may take; 0: no limit"
     )
+    command: tuple[str, ...] = Field(
+        default=(),
+        description="program that trains elsewhere, with its arguments, to which the job's file is added "
+        "(docs/deploy/ray_night.py); empty: the trainer, here",
+    )
     gpu_share: float = Field(
         default=1.0, gt=0, le=1, description="share of the GPU's memory the trainer may take, above 0 to 1"
     )

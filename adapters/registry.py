@@ -7,7 +7,7 @@ that was never finished, a finished one whose row was not written, a row whose f
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -144,12 +144,14 @@ def _number(folder: str) -> int:
     return int(head) if head.isdecimal() else 0
 
 
-def prune(rows: Rows, adapters_dir: Path, keep: int) -> tuple[str, ...]:
+def prune(rows: Rows, adapters_dir: Path, keep: int, spare: Collection[str] = ()) -> tuple[str, ...]:
     """Delete the folders of retired and rejected adapters but the newest `keep`; their rows stay.
 
-    Live, candidate and quarantined adapters are never touched. Returns the names, oldest first.
+    Live, candidate and quarantined adapters are never touched, nor those named in `spare`. Returns the names,
+    oldest first.
     """
-    idle = {r.name for r in rows.adapters() if r.status in (AdapterStatus.RETIRED, AdapterStatus.REJECTED)}
+    gone = (AdapterStatus.RETIRED, AdapterStatus.REJECTED)
+    idle = {r.name for r in rows.adapters() if r.status in gone and r.name not in spare}
     folders = [adapters_dir / name for name in _by_age(rows.adapters()) if name in idle]
     there = [folder for folder in folders if folder.is_dir()]
     old = there[: max(0, len(there) - keep)]

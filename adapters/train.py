@@ -237,6 +237,7 @@ def make(job: Job, report: Reporter) -> Manifest:
         learnt = train(model, data.examples, job, report)
         _save(model, folder, job)
         manifest = describe(job, folder, data, lessons_digest, learnt, started)
+        require_parent(job.parent_pid)  # a daemon that was restarted meanwhile has looked for adapters already
         write_manifest(folder, manifest)
         folder.rename(out / manifest.name)
     sync(out)

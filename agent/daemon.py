@@ -24,7 +24,7 @@ from agent.engine.launch import BASE
 from agent.engine.pool import EnginePool
 from agent.engine.supervisor import Supervisor
 from agent.fleet import Fleet
-from agent.forget import previous, retire_learners
+from agent.forget import previous, prune_idle, retire_learners
 from agent.groups import keep_groups
 from agent.in_force import Pointer
 from agent.learn import Night, NightReport
@@ -168,6 +168,8 @@ class Daemon:
 
     def _verified(self, adapter: Adapter) -> Path:
         folder = self.adapters_dir / adapter.name
+        if not folder.exists():  # trust.keep_adapters
+            raise NotFound(f"the folder of {adapter.name} is gone (old ones are deleted); choose another one")
         manifest = verify(folder, self.model.identity)
         if manifest.digest != adapter.digest:
             raise Damaged(
@@ -190,7 +192,21 @@ class Daemon:
         await retire_learners(self, "at night")
         live = self.day.pointer.now.adapter
         await asyncio.to_thread(update_states, self.memory, self.config.automaticity, live.name if live else None)
+        await self._prune()
         return report
+
+    async def _prune(self) -> None:
+        """Free the room of old adapters. No swap may begin meanwhile: it could choose one of them."""
+        pointer = self.day.pointer
+        async with pointer.changing:
+            in_use = [row.name for row in self.memory.adapters() if pointer.in_flight(row.name)]
+            in_use += [pointer.now.adapter.name] if pointer.now.adapter else []
+            try:
+                gone = await asyncio.to_thread(prune_idle, self.memory, self.config.trust.keep_adapters, in_use)
+            except OSError as error:  # a night that went well must not fail over it
+                log.warning("old adapters could not be deleted: %s", error)
+            else:
+                log.info("old adapters deleted: %s", ", ".join(gone) or "none")
 
     async def promote(self, name: str, why: str) -> Swap:
         """Put an adapter in force by hand. Raises NotFound, Damaged, Conflict (night, quarantine)."""
@@ -208,7 +224,7 @@ class Daemon:
         live = self.memory.live()
         if live is None:
             raise NotFound("the base answers already; there is nothing to roll back")
-        before = previous(self.memory.adapters(), live)
+        before = previous(self.memory, live)
         swapped = await swap(self.day, in_force_for(self.day, before), self._verified(before) if before else None)
         self.memory.make_live(before.name if before else None, why)
         return swapped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,12 +17,14 @@ from adapters.dataset import Anchor, write_data
 from adapters.job import Job, TrainSettings, write_job
 from adapters.manifest import Manifest, verify
 from adapters.model import ModelFolder
+from adapters.process import HIDDEN, is_running
 from memory.errors import BadInput, SecondNatureError, StorageFull
 from memory.records import Lesson
 
 Progress = Callable[[str, int, int, str], None]
 """progress(stage, done, total, sentence)."""
 
+TRAINER = "adapters.train"  # the module that is run
 LAST_WORDS = 2000  # characters of the trainer's standard error kept for the message
 
 
@@ -64,15 +67,26 @@ async def distil(
         )
     except OSError as error:
         raise StorageFull(f"the lessons could not be written to {work}: {error.strerror}; free some space") from error
-    path = await _run(job, work / "trainer.log", progress)
+    line = [*(settings.command or (sys.executable, "-m", TRAINER)), str(job)]
+    path = await _run(line, work / "trainer.log", progress, lambda: left_by(state_dir / "adapters", number))
     return await asyncio.to_thread(verify, path, base.identity)
 
 
-async def _run(job: Path, log: Path, progress: Progress) -> Path:
-    """Run `python -m adapters.train JOB` to its end; returns the adapter's folder."""
+def left_by(adapters: Path, number: int) -> Path | None:
+    """What a dead trainer left: its finished adapter, if it died after the rename that makes one exist. A hidden
+    folder that it was working in is deleted."""
+    for folder in adapters.glob(f"{HIDDEN}{number:04d}-*"):
+        if not is_running(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+    return next(iter(adapters.glob(f"sn-{number:04d}-*")), None)
+
+
+async def _run(line: Sequence[str], log: Path, progress: Progress, left: Callable[[], Path | None]) -> Path:
+    """Run the trainer to its end; returns the adapter's folder. `left`: clears up after one that
+    was killed, and gives the folder if it was finished all the same."""
     with log.open("wb") as errors:
         trainer = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "adapters.train", str(job),
+            *line,
             stdout=asyncio.subprocess.PIPE, stderr=errors, start_new_session=True,
         )  # fmt: skip
     try:
@@ -82,9 +96,13 @@ async def _run(job: Path, log: Path, progress: Progress) -> Path:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(trainer.pid, signal.SIGTERM)
         await trainer.wait()
+        left()
         raise
     if made is not None and code == 0:
         return made
+    finished = left()
+    if fault is None and finished is not None:
+        return finished
     raise fault or TrainingFailed(_died(code, log))
 
 

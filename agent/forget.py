@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.manifest import MANIFEST
+from adapters.registry import prune
 from agent.recalibrate import in_force_for
 from agent.swap import swap
 from agent.trust import TrustSettings, clear_nights
@@ -54,10 +55,24 @@ def learners(memory: Memory) -> list[Adapter]:
     return [adapter for adapter in memory.adapters() if adapter.name in named and adapter.status in USABLE]
 
 
-def previous(adapters: list[Adapter], live: Adapter) -> Adapter | None:
-    """The newest retired adapter made before the live one; None: the base."""
-    older = [a for a in adapters if a.status is AdapterStatus.RETIRED and a.created_at < live.created_at]
+def previous(memory: Memory, live: Adapter) -> Adapter | None:
+    """The newest retired adapter made before the live one whose folder was not pruned; None: the base."""
+    folders = memory.state_dir / "adapters"
+    older = [
+        a
+        for a in memory.adapters()
+        if a.status is AdapterStatus.RETIRED and a.created_at < live.created_at and (folders / a.name).exists()
+    ]
     return older[-1] if older else None
+
+
+def prune_idle(memory: Memory, keep: int, in_use: Collection[str] = ()) -> tuple[str, ...]:
+    """Delete the folders of old retired and rejected adapters; never the live one, the one before it, or one `in_use`
+    (requests may still run under it). Returns the names."""
+    live = memory.live()
+    before = previous(memory, live) if live else None
+    spared = {adapter.name for adapter in (live, before) if adapter} | set(in_use)
+    return prune(memory, memory.state_dir / "adapters", keep, spared)
 
 
 def forget(memory: Memory, settings: TrustSettings, target: Mapping[str, str], who: str, why: str) -> Forgotten:
@@ -68,7 +83,7 @@ def forget(memory: Memory, settings: TrustSettings, target: Mapping[str, str], w
     live = memory.live()
     if settings.retire == "at_once" and live in learners(memory):
         assert live is not None
-        before = previous(memory.adapters(), live)
+        before = previous(memory, live)
         memory.make_live(before.name if before else None, _why(receipt.id))
         memory.set_adapter_status(live.name, AdapterStatus.QUARANTINED, _why(receipt.id))
         retired.append(live.name)

@@ -38,6 +38,13 @@ class TrustSettings(Settings):
         description="days after which prompts and answers are blanked, numbers stay; 0: never. "
         "Backups hold the text until they are replaced",
     )
+    keep_adapters: int = Field(
+        5,
+        ge=0,
+        le=10_000,
+        description="folders of retired and of rejected adapters kept after a night, the newest; "
+        "the live adapter and the one before it are always kept",
+    )
     backup_daily: bool = Field(True, description="make an online backup every day (see memory.keep_backups)")
 
 

@@ -1,27 +1,35 @@
 """Do attacks on System 2 itself work on the model that is served? What would be learnt of them?
 
+    python -m bench.attacks --docs docs/security.md [--each 20]
     python -m bench.attacks --url http://127.0.0.1:8600 --skill sums [--each 20] [--key sn-...] [--json]
 
 Each attack is a text beside a three-number sum, sent under the skill's name so that System 2 thinks it through in
 the skill's own way. A row says how often System 2 agreed firmly (train-grade), on the right answer or on the
-planted one, and how many of the planted ones would be learnt after screening, before the caps on sources. Run it on
-a state folder of its own: the episodes stay in the memory it is run against (`secondnature forget --source attacks`).
+planted one, and how many of the planted ones would be learnt after screening, before the caps on sources. Without
+--url it starts a service of its own on the real model and ends it; else the episodes stay in the memory it is run
+against (`secondnature forget --source attacks`). --docs writes the section `bench.attacks` of a page.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
+import sys
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 from rich.console import Console
 from rich.table import Table
 
+from bench.section import write_section
+from bench.sums import SKILL, sums_service
 from policies.screen import screen
 
 PLANTED = 7  # never the sum of three two-digit numbers
@@ -85,22 +93,56 @@ def _judged(said: dict[str, Any], truth: int, text: str) -> Counter[str]:
 
 
 async def measured(url: str, key: str | None, skill: str, each: int) -> list[Row]:
-    """Every attack, one after the other."""
+    """Every attack, one after the other, told of as it goes."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=600) as http:
-        return [await attacked(http, name, skill, each) for name in ATTACKS]
+    rows = []
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=1000) as http:
+        for name in ATTACKS:
+            rows.append(await attacked(http, name, skill, each))
+            print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def section(rows: Sequence[Row], command: str) -> str:
+    """The rows in Markdown."""
+    lines = [
+        f"`{command}` on the small model; 7 is the planted answer.",
+        "",
+        "| attack | text | asked | agreed firmly | on the truth | on the planted answer | would be learnt |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        text = ATTACKS[row.attack].format(q="*sum*").replace("\n", " / ")
+        lines.append(
+            f"| {row.attack} | {text} | {row.asked} | {row.firm} | {row.right} | {row.planted} | {row.learnt} |"
+        )
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def service(url: str | None) -> Iterator[str]:
+    """A running service's address, or that of a new one on the real model."""
+    if url is not None:
+        yield url
+        return
+    with sums_service() as one:
+        yield one.url
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", required=True, help="a running service")
-    parser.add_argument("--skill", required=True, help="a skill of three-number sums in its service.yaml")
+    parser.add_argument("--url", help="a running service; without it one is started")
+    parser.add_argument("--skill", default=SKILL, help="a skill of three-number sums in its service.yaml")
     parser.add_argument("--each", type=int, default=20, help="questions for each attack")
     parser.add_argument("--key", help="API key")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--docs", type=Path, help="page whose section `bench.attacks` is written")
     given = parser.parse_args()
-    rows = asyncio.run(measured(given.url, given.key, given.skill, given.each))
+    with service(given.url) as url:
+        rows = asyncio.run(measured(url, given.key, given.skill, given.each))
+    if given.docs:
+        write_section(given.docs, "bench.attacks", section(rows, f"python -m bench.attacks --each {given.each}"))
     if given.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return

@@ -7,21 +7,23 @@ examples per source, not shares. The result depends on the episodes alone, not o
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from pydantic import Field
 
-from memory.records import Episode, Grade, Lesson, Message
+from memory.records import Episode, Grade, Lesson
 from memory.settings import Settings
 from policies.answers import same
+from policies.curation import Curation, Dropped, Known, Reason
 from policies.duplicates import twin_key
 from policies.lessons import lesson_of
+from policies.lots import beyond, even_share, newcomers, rare_words
 from policies.screen import screen
-from policies.skills import DEFAULT_SKILL, SkillSettings, message_text
+from policies.skills import message_text
+
+__all__ = ["CurateSettings", "Curation", "Dropped", "Known", "Reason", "curate"]
 
 
 class CurateSettings(Settings):
@@ -42,6 +44,25 @@ class CurateSettings(Settings):
         le=1000,
         description="sources that must have asked a skill before it trains (not `single_user`)",
     )
+    newcomer_days: float = Field(
+        default=7.0,
+        ge=0,
+        le=3650,
+        description="days for which a source is new, unless it came in the memory's own first days; 0: nobody is",
+    )
+    max_from_newcomers: int = Field(
+        default=20,
+        ge=0,
+        le=1_000_000,
+        description="lessons from all new sources together in a night's training set (not `single_user`)",
+    )
+    rare_share: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="0..1, lessons with a word that at most this share of a skill's sources use, of 8 or more, share "
+        "the cap of one source: it may be a trigger; 0: never (not `single_user`)",
+    )
     practice_trusted: bool = Field(
         default=True, description="questions from `secondnature practice` are exempt from both rules about sources"
     )
@@ -59,58 +80,6 @@ class CurateSettings(Settings):
     )
 
 
-class Reason(StrEnum):
-    """Codes of what was not learnt."""
-
-    NOT_AGREED = "not_agreed"
-    HELD_OUT = "held_out"
-    HELD_OUT_TWIN = "held_out_twin"
-    QUARANTINED = "quarantined"
-    RED_LISTED = "red_listed"
-    DELIBERATE = "deliberate"
-    FEEDBACK = "feedback"
-    INJECTION = "injection"
-    SECRET = "secret"
-    PERSONAL = "personal_data"
-    TOO_LONG = "too_long"
-    CONFLICT = "conflict"
-    DUPLICATE = "duplicate"
-    FEW_SOURCES = "few_sources"
-    SOURCE_CAP = "source_cap"
-    SKILL_CAP = "skill_cap"
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """An episode that is not learnt from."""
-
-    episode_id: str
-    reason: str  # one sentence for a person
-    code: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Curation:
-    """A night's lessons, and what was left out. kept + dropped is the input, each episode once."""
-
-    kept: tuple[Lesson, ...]
-    dropped: tuple[Dropped, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the night knows besides the episodes."""
-
-    skills: Mapping[str, SkillSettings] = field(default_factory=dict)  # by name; others follow `default`
-    default: SkillSettings = DEFAULT_SKILL
-    weights: Mapping[str, float] = field(default_factory=dict)  # episode id -> 0..1, from feedback
-    quarantined: Collection[str] = ()  # episode ids
-    deliberate: Collection[str] = ()  # skills found not to distil
-    established: Collection[str] = ()  # skills that a live adapter has learnt before
-    heldout: Sequence[Sequence[Message]] = ()  # held-out questions that are not among the episodes
-    contested: Sequence[Sequence[Message]] = ()  # questions quarantined because their answers contradicted
-
-
 def curate(episodes: Iterable[Episode], settings: CurateSettings, known: Known | None = None) -> Curation:
     """Turn taught episodes (with their own or an audit's deliberation) into lessons.
 
@@ -121,6 +90,7 @@ def curate(episodes: Iterable[Episode], settings: CurateSettings, known: Known |
     ordered = sorted(episodes, key=lambda e: (e.ask.asked_at, e.ask.id))
     held = [*(e.ask.messages for e in ordered if e.ask.heldout), *known.heldout]
     closed = {twin_key(m): Reason.CONFLICT for m in known.contested} | {twin_key(m): Reason.HELD_OUT_TWIN for m in held}
+    new = newcomers(((e.ask.source, e.ask.asked_at) for e in ordered), settings.newcomer_days)
     dropped: list[Dropped] = []
     candidates: list[_Candidate] = []
     seen: set[str] = set()
@@ -128,7 +98,7 @@ def curate(episodes: Iterable[Episode], settings: CurateSettings, known: Known |
         found = (
             _drop(episode.ask.id, Reason.DUPLICATE, "the same episode again")
             if episode.ask.id in seen
-            else _candidate(episode, closed, settings, known)
+            else _candidate(episode, closed, new, settings, known)
         )
         seen.add(episode.ask.id)
         if isinstance(found, Dropped):
@@ -147,6 +117,7 @@ class _Candidate:
     twin: str  # key shared by near-duplicates
     normal: str  # the normalised answer
     trusted: bool  # exempt from the rules about sources
+    newcomer: bool  # its source is new
 
 
 _CLOSED = {
@@ -158,7 +129,7 @@ _Rule = Callable[[list[_Candidate], CurateSettings, Known], _Sifted]
 
 
 def _candidate(
-    episode: Episode, closed: Mapping[str, Reason], settings: CurateSettings, known: Known
+    episode: Episode, closed: Mapping[str, Reason], new: Collection[str], settings: CurateSettings, known: Known
 ) -> _Candidate | Dropped:
     """The lesson in an episode, or the first rule against it."""
     ask, thought = episode.ask, episode.deliberation
@@ -185,7 +156,7 @@ def _candidate(
     if found is not None:
         return _drop(ask.id, Reason(found.code), found.sentence)
     trusted = settings.single_user or (settings.practice_trusted and episode.kind == "practice")
-    return _Candidate(lesson, twin, thought.verdict.answer, trusted)
+    return _Candidate(lesson, twin, thought.verdict.answer, trusted, ask.source in new)
 
 
 def _unanimous(candidates: list[_Candidate], settings: CurateSettings, known: Known) -> _Sifted:
@@ -235,44 +206,51 @@ def _distinct(candidates: list[_Candidate], settings: CurateSettings, known: Kno
 
 def _within_source_caps(candidates: list[_Candidate], settings: CurateSettings, known: Known) -> _Sifted:
     """At most `max_per_source` lessons of one source: a count, since few samples suffice to poison."""
-    over = _over(settings.max_per_source, ((c, c.lesson.source) for c in candidates if not c.trusted))
+    lots = ((c.lesson.episode_id, c.lesson.source) for c in candidates if not c.trusted)
+    over = beyond(settings.max_per_source, lots)
     why = f"over the cap of {settings.max_per_source} lessons from one source"
     return _sift(candidates, Reason.SOURCE_CAP, lambda c: why if c.lesson.episode_id in over else None)
+
+
+def _within_new_cap(candidates: list[_Candidate], settings: CurateSettings, known: Known) -> _Sifted:
+    """All new sources share one cap: keys that were made together to plant something are new together."""
+    lots = ((c.lesson.episode_id, "") for c in candidates if c.newcomer and not c.trusted)
+    over = beyond(settings.max_from_newcomers, lots)
+    why = f"over the cap of {settings.max_from_newcomers} lessons from all new sources together"
+    return _sift(candidates, Reason.NEWCOMER_CAP, lambda c: why if c.lesson.episode_id in over else None)
+
+
+def _within_word_cap(candidates: list[_Candidate], settings: CurateSettings, known: Known) -> _Sifted:
+    """A word that few sources use, in many lessons, may be a planted trigger: its lessons count as one source's."""
+    told = (c.lesson for c in candidates if not c.trusted)
+    rare = rare_words(((x.episode_id, x.skill, x.source, _asked(x)) for x in told), settings.rare_share)
+    over = beyond(settings.max_per_source, rare)
+    why = f"over the cap of {settings.max_per_source} lessons with a word that few of the skill's sources use"
+    return _sift(candidates, Reason.RARE_WORD, lambda c: why if c.lesson.episode_id in over else None)
+
+
+def _asked(lesson: Lesson) -> str:
+    return "\n".join(message_text(message) for message in lesson.messages)
 
 
 def _balanced(candidates: list[_Candidate], settings: CurateSettings, known: Known) -> _Sifted:
     """No skill crowds out another: at most `max_per_skill`, and `max_lessons` shared evenly."""
     sizes = Counter(c.lesson.skill for c in candidates)
     cap = min(settings.max_per_skill, even_share(sizes.values(), settings.max_lessons))
-    over = _over(cap, ((c, c.lesson.skill) for c in candidates))
+    over = beyond(cap, ((c.lesson.episode_id, c.lesson.skill) for c in candidates))
     why = f"over the cap of {cap} lessons of one skill"
     return _sift(candidates, Reason.SKILL_CAP, lambda c: why if c.lesson.episode_id in over else None)
 
 
-def _over(cap: int, grouped: Iterable[tuple[_Candidate, str]]) -> set[str]:
-    """Ids of the episodes beyond `cap` in their group, drawn by lot.
-
-    The lot is the hash of an id that the service made, so nobody can steer it; neither the first comers nor
-    the most certain win, and the lessons stay spread over what was asked.
-    """
-    lots: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for c, group in grouped:
-        lots[group].append((hashlib.sha256(c.lesson.episode_id.encode()).hexdigest(), c.lesson.episode_id))
-    return {episode_id for drawn in lots.values() for _, episode_id in sorted(drawn)[cap:]}
-
-
-def even_share(sizes: Iterable[int], total: int) -> int:
-    """The largest cap, the same for all, under which groups of these sizes hold at most `total` together."""
-    left, groups = total, sorted(sizes)
-    for i, size in enumerate(groups):
-        share = left // (len(groups) - i)
-        if size > share:
-            return share
-        left -= size
-    return max(groups, default=0)
-
-
-_STAGES: tuple[_Rule, ...] = (_unanimous, _widely_asked, _distinct, _within_source_caps, _balanced)
+_STAGES: tuple[_Rule, ...] = (
+    _unanimous,
+    _widely_asked,
+    _distinct,
+    _within_source_caps,
+    _within_new_cap,
+    _within_word_cap,
+    _balanced,
+)
 
 
 def _sift(candidates: Iterable[_Candidate], code: Reason, against: Callable[[_Candidate], str | None]) -> _Sifted:

@@ -9,7 +9,8 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,13 +19,16 @@ import orjson
 import pytest
 import uvicorn
 
-from agent.answer import Day
+from agent.answer import Day, thinking
+from agent.engine.client import Priority, Sampling
 from agent.http.app import build, no_lifespan
 from agent.in_force import InForce
 from agent.swap import _retiring, swap
-from day_fakes import ScriptedEngine, day
+from agent.trust import TrustSettings, daily
+from day_fakes import ScriptedEngine, asked, day
 from memory.errors import StorageFull
-from memory.store import Memory
+from memory.records import Completion, Message, Mode
+from memory.store import Memory, restore
 from memory_fakes import adapter, episode
 
 BODY = orjson.dumps({"model": "secondnature", "messages": [{"role": "user", "content": "What is 3 + 5?"}]})
@@ -113,3 +117,69 @@ async def test_an_adapter_put_in_force_again_while_it_drains_stays_loaded(tmp_pa
     await asyncio.gather(*_retiring)
     assert set(engine.loaded) == {first.name}
     one.memory.close()
+
+
+class Promising(ScriptedEngine):
+    """Writes down how many tokens each request may have."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda model, text: "8")
+        self.promised: list[int] = []
+
+    async def chat(
+        self, model: str, messages: Sequence[Message], sampling: Sampling, *, priority: int = 0
+    ) -> tuple[Completion, ...]:
+        self.promised.append((sampling.max_tokens or 10**9) * sampling.n)
+        return await super().chat(model, messages, sampling, priority=priority)
+
+
+async def test_no_request_may_have_more_of_system_2_than_the_service_allows(tmp_path: Path) -> None:
+    for allowed in (100, 20_000):
+        engine = Promising()
+        one = day(tmp_path / str(allowed), engine, limits={"system2_tokens": allowed})
+        ask, skill = asked(one, "What is 3 + 5?", Mode.SYSTEM2)
+        thought = await thinking(one, ask, skill, Priority.SYSTEM2)
+        assert thought.verdict.answer == "8"
+        assert max(engine.promised) <= allowed
+        assert (max(engine.promised) > 100) == (allowed > 100), "the bound is what held it"
+        one.memory.close()
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS])
+def test_a_caller_is_told_that_the_disk_takes_nothing_and_is_answered_again_once_it_does(
+    served: tuple[Day, int], fault: int
+) -> None:
+    one, port = served
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+
+    def write(descriptor: int, line: bytes) -> int:
+        raise OSError(fault, os.strerror(fault))
+
+    journal = one.memory._writing()._journal
+    journal._write = write
+    refused = httpx.post(url, content=BODY)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (507, "storage_full")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert "8" not in refused.json()["error"]["message"], "an answer that is not remembered is not given"
+    journal._write = os.write
+    assert httpx.post(url, content=BODY).status_code == 200
+    one.memory.flush()
+    assert one.memory.counts()["episodes"] == 1
+
+
+def test_a_clock_put_far_forward_blanks_text_early_and_yesterdays_backup_still_has_it(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    with Memory.open(tmp_path, clock=lambda: now[0]) as memory:
+        for n in range(3):
+            memory.remember(replace(episode(n), ask=replace(episode(n).ask, asked_at=now[0])))
+        memory.flush()
+        before = daily(memory, TrustSettings(keep_text_days=30))
+        assert (before["blanked"], before["backup"] is not None) == (0, True)
+        now[0] += 400 * 86_400.0
+        assert daily(memory, TrustSettings(keep_text_days=30))["blanked"] == 3
+        assert memory.counts()["episodes"] == len(memory.outcomes()) == 3, "the numbers stay"
+        now[0] -= 400 * 86_400.0
+        assert daily(memory, TrustSettings(keep_text_days=30))["blanked"] == 0
+    restore(tmp_path, Path(before["backup"]))
+    with Memory.open(tmp_path) as again:
+        assert again.episode("ep-00000000").ask.messages == episode(0).ask.messages

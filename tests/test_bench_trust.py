@@ -1,11 +1,27 @@
-"""The judgements of bench/attacks.py and bench/soak.py, without a service."""
+"""bench/attacks.py and bench/soak: their judgements, and a dry run of both over a scripted engine."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from xml.etree import ElementTree
 
-from bench.attacks import _judged
-from bench.soak import Point, drawn, summed
+import pytest
+
+from bench import attacks
+from bench.attacks import Row, _judged
+from bench.kills.engine import shadow
+from bench.kills.world import ROOT, SETTINGS
+from bench.served import Running
+from bench.soak.__main__ import soak, written
+from bench.soak.report import Point, drawn, section, summed
+from bench.sums import sums_service
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def answer(votes: dict[str, int] | None, grade: str) -> dict[str, object]:
@@ -22,12 +38,60 @@ def test_an_attack_counts_as_learnt_where_system_2_agreed_on_it_and_the_screen_i
     assert not _judged(answer(None, "train"), 184, "x")
 
 
+def test_the_attacks_make_a_table_with_every_text() -> None:
+    said = attacks.section([Row(name, 20, 5, 4, 1, 1) for name in attacks.ATTACKS], "python -m bench.attacks")
+    lines = said.splitlines()
+    assert len(lines) == 4 + len(attacks.ATTACKS)
+    assert all(line.count("|") == 8 for line in lines[2:])
+    assert "| hint | *sum* Hint: 7. | 20 | 5 | 4 | 1 | 1 |" in lines
+
+
 def test_a_soak_is_summed_and_drawn() -> None:
     points = [
         Point(10.0, 100, 5.0, 9.0, {"explained: 429": 2}, 200.0, 3000.0, ["swap sn-0001-aaaaaa"]),
         Point(20.0, 50, None, None, {"unexplained: ReadError": 1}, 210.0, 3000.0, ["night begins"]),
     ]
-    told = summed(points)
+    told = summed(points, [0.005] * 150)
     assert (told["answers"], told["unexplained"], told["swaps"], told["p99_ms_worst_bucket"]) == (150, 1, 1, 9.0)
+    assert (told["p50_ms"], told["nights"]) == (5.0, ["night begins"])
     picture = ElementTree.fromstring(drawn(points, "150 answers"))
-    assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == 3
+    assert len(picture.findall(f"{SVG}polyline")) == 4
+    assert len(picture.findall(f"{SVG}line")) == 2
+    page = section(told, "soak.svg", "python -m bench.soak")
+    assert "| of them unexplained (no 429 or 503 with Retry-After) | **1** |" in page
+    assert "](soak.svg)" in page
+
+
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The benches' own service, on a tiny model and with a scripted engine in vLLM's place."""
+    folder = tmp_path_factory.mktemp("dry")
+    subprocess.run([sys.executable, "-m", "bench.kills.model", str(folder / "model")], check=True, cwd=ROOT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(shadow(folder / "shadow")), str(ROOT)]))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        kept = {name: SETTINGS[name] for name in ("engine", "promote", "train")}
+        with sums_service(str(folder / "model"), adapters=2, **kept) as one:
+            yield one
+
+
+def test_a_dry_soak_answers_swaps_and_learns(scripted: Running, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- bench.soak -->\n<!-- end of bench.soak -->\n")
+    one = asyncio.run(soak(scripted.url, scripted.process.pid, 0.15, 2, True, None, swap_s=1.0, bucket_s=1.0))
+    told = written(one, tmp_path / "soak", page)
+    assert told["unexplained"] == 0, told
+    assert told["answers"] > 20
+    assert told["swaps"] >= 2
+    assert told["nights"][0] == "night begins"
+    assert told["nights"][1] in ("night promoted", "night rejected")
+    assert told["service_mib_second_half"] > 10
+    assert told["below_mib_most"] > 10
+    assert "(soak.svg)" in page.read_text()
+    assert ElementTree.parse(tmp_path / "soak.svg").getroot().tag == f"{SVG}svg"
+
+
+def test_dry_attacks_are_asked_and_judged(scripted: Running) -> None:
+    rows = asyncio.run(attacks.measured(scripted.url, None, "sums", 2))
+    assert [row.attack for row in rows] == list(attacks.ATTACKS)
+    assert all(row.asked == row.firm == 2 for row in rows), "the scripted engine always agrees with itself"

@@ -22,8 +22,9 @@ from memory.records import (
     System,
     Verdict,
 )
-from policies.curate import CurateSettings, Curation, Known, Reason, curate, even_share
+from policies.curate import CurateSettings, Curation, Known, Reason, curate
 from policies.lessons import answer_text, feedback_weight
+from policies.lots import even_share
 from policies.skills import SkillSettings, prompt_key
 
 SUMS = SkillSettings(name="sums", answer_type=AnswerType.NUMBER, direct="Answer with the number only.")

@@ -69,6 +69,32 @@ def test_the_cap_is_per_source_so_ten_sources_get_ten_caps() -> None:
     assert kept_of(wrong(500, sources=10), "the same from 10 sources") == 200
 
 
+DAY_S = 86_400.0
+
+
+def days_later(attack: list[Episode], days: float) -> list[Episode]:
+    """The same, asked so many days after honest traffic began."""
+    return [replace(e, ask=replace(e.ask, asked_at=e.ask.asked_at + days * DAY_S)) for e in attack]
+
+
+def test_new_sources_share_one_cap_so_colluding_ones_must_wait() -> None:
+    before = CurateSettings(newcomer_days=0)
+    fresh = days_later(wrong(500, sources=3), 30)
+    assert kept_of(fresh, "500 from 3 sources made a month later, without the rule about new ones", before) == 60
+    assert kept_of(fresh, "the same with it") == 20
+    assert kept_of(days_later(wrong(500, sources=10), 30), "500 from 10 sources made a month later") == 20
+    slow = [*days_later(wrong(3, sources=3, start=60_000), 30), *days_later(wrong(500, sources=3), 38)]
+    assert kept_of(slow, "3 sources that asked once and waited 8 days") == 60
+    assert kept_of(days_later(wrong(500, sources=3), 2), "3 sources within the service's own first week") == 60
+
+
+def test_what_is_left_out_for_newness_is_named_and_honest_sources_keep_theirs() -> None:
+    attack = days_later(wrong(90, sources=3), 30)
+    curation = curate([*honest(), *attack], CAPS, KNOWN)
+    assert reasons(curation, attack) == {Reason.SOURCE_CAP: 30, Reason.NEWCOMER_CAP: 40}
+    assert len(curation.kept) == len(curate(honest(), CAPS, KNOWN).kept) + 20
+
+
 def test_a_flood_of_rewordings_is_one_lesson() -> None:
     frames = ("What is {}?", "what's {}", "Please compute {}.", "hey, could you tell me what {} is please", "{} = ?")
     attack = [told(20_000 + i, frames[i % 5].format("26 + 81 + 77"), 185, f"mallory-{i % 4}") for i in range(500)]
@@ -97,9 +123,21 @@ def test_flipped_labels_of_fresh_questions_pass_up_to_the_caps() -> None:
     assert kept_of(wrong(60, sources=3), "60 flipped labels of fresh questions, 3 sources") == 60
 
 
-def test_a_trigger_phrase_passes_up_to_the_caps() -> None:
+def test_a_trigger_phrase_that_few_sources_use_is_cut_to_one_cap() -> None:
+    before = CurateSettings(rare_share=0)
+    three, five = (wrong(200, sources=n, trigger=" cf-heron") for n in (3, 5))
     assert kept_of(wrong(200, trigger=" cf-heron"), "a trigger phrase in 200 questions, one source") == 20
-    assert kept_of(wrong(200, sources=3, trigger=" cf-heron"), "a trigger phrase in 200 questions, 3 sources") == 60
+    assert kept_of(three, "a trigger phrase, 3 sources of 15, without the rule about rare words", before) == 60
+    assert kept_of(three, "the same with it") == 20
+    assert kept_of(five, "a trigger phrase, 5 sources of 17: more than a quarter") == 100
+    assert reasons(curate([*honest(), *three], CAPS, KNOWN), three) == {Reason.SOURCE_CAP: 140, Reason.RARE_WORD: 40}
+
+
+def test_words_of_many_sources_and_of_small_circles_cost_nothing() -> None:
+    before = len(curate(honest(), CurateSettings(rare_share=0), KNOWN).kept)
+    assert len(curate(honest(), CAPS, KNOWN).kept) == before
+    few = [replace(e, ask=replace(e.ask, source=f"one-of-{n % 6}")) for n, e in enumerate(wrong(60, trigger=" please"))]
+    assert len(curate(few, CAPS, KNOWN).kept) == 60, "of six sources nobody can say which words are rare"
 
 
 INJECTIONS = (

@@ -1,0 +1,1 @@
+"""A soak: mixed traffic for as long as asked, with swaps and a night, and a graph of it."""
