@@ -23,7 +23,7 @@ from adapters.manifest import verify
 from agent.engine.check import EngineCheck, check_base
 from agent.engine.client import Engine
 from agent.engine.pool import EnginePool
-from agent.published import Published, get, is_address, read, write
+from agent.published import FleetSettings, Published, get, is_address, read, write
 from agent.recalibrate import in_force_for
 from agent.swap import swap
 from memory.errors import BadInput, Conflict, Damaged, NotFound, SecondNatureError, StorageFull, Unavailable
@@ -192,7 +192,7 @@ class Fleet:
         """Take in what the gateways remember; one that cannot be reached is left for the next time."""
         for origin in self.settings.gateways:
             try:
-                counts = await asyncio.to_thread(take_in, self._daemon.memory, origin, self.settings.api_key)
+                counts = await asyncio.to_thread(take_in, self._daemon.memory, origin, self.settings)
                 self.merged[origin] = {"at": time.time(), **counts, "fault": None}
                 log.info("taken in from %s: %s", origin, counts)
             except SecondNatureError as error:
@@ -231,13 +231,15 @@ class Gateway:
     def __init__(self, url: str, key: str | None) -> None:
         self.name, self._key = url.rstrip("/"), key
 
-    def foreign(self, kind: str, after: Place, upto: int | None) -> Sequence[Foreign]:
+    def foreign(self, kind: str, after: Place) -> Sequence[Foreign]:
         """See memory.merge.Origin."""
         query: dict[str, Any] = {"kind": kind, "place": after[0], "own": after[1]}
-        query |= {} if upto is None else {"upto": upto}
         return [Foreign(**row) for row in orjson.loads(get(self.name + RECORDS, self._key, **query))]
 
 
-def take_in(memory: Memory, origin: str, key: str | None) -> dict[str, int]:
+def take_in(memory: Memory, origin: str, settings: FleetSettings) -> dict[str, int]:
     """Merge from a gateway's address or a state folder: new rows by kind. Raises NotFound, Unavailable, Damaged."""
-    return memory.merge_from(Gateway(origin, key)) if is_address(origin) else memory.merge([Path(origin)])
+    thought = settings.merge == "thought"
+    if is_address(origin):
+        return memory.merge_from(Gateway(origin, settings.api_key), thought=thought)
+    return memory.merge([Path(origin)], thought=thought)

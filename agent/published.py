@@ -40,6 +40,11 @@ class FleetSettings(Settings):
         (),
         description="whose memories the learner takes in: addresses of gateways, or state folders on its own machine",
     )
+    merge: Literal["all", "thought"] = Field(
+        "all",
+        description="which episodes of the gateways the learner takes in; thought: those alone that System 2 thought "
+        "through, at once or in an audit (lessons and calibration need no others)",
+    )
     api_key: str | None = Field(None, description="key of the role operate for those addresses")
     look_s: float = Field(1.0, gt=0, le=3600, description="seconds between two looks at what is decided")
     merge_every_s: float = Field(

@@ -37,9 +37,9 @@ class OverHttp:
     def __init__(self, memory: Memory) -> None:
         self._memory, self.bytes = memory, 0
 
-    def foreign(self, kind: str, after: Place, upto: int | None) -> Sequence[Foreign]:
+    def foreign(self, kind: str, after: Place) -> Sequence[Foreign]:
         """See memory.merge.Origin."""
-        sent = orjson.dumps(self._memory.foreign(kind, after, upto))
+        sent = orjson.dumps(self._memory.foreign(kind, after))
         self.bytes += len(sent)
         return [Foreign(**row) for row in orjson.loads(sent)]
 

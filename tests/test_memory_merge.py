@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from memory.errors import NotFound
+from memory.merge import Foreign, Place
 from memory.store import Memory
 from memory_fakes import accepted, audit, episode
 
@@ -82,7 +84,31 @@ def test_an_audit_waits_for_its_episode(tmp_path: Path) -> None:
         one.remember(late)
         one.remember_audit(audit(late, "185"))
         one.flush()
-        episodes = learner.place(str(one.state_dir.resolve()), "episode")
-        audits = learner.place(str(one.state_dir.resolve()), "audit")
-        assert one.foreign("audit", audits, upto=episodes[0]) == [], "its episode was not taken yet"
+        name, before = str(one.state_dir.resolve()), learner.place(str(one.state_dir.resolve()), "audit")
+        learner.merge_from(Late(one, name))
+        assert learner.place(name, "audit") == before, "its episode was not taken yet"
         assert learner.merge([one.state_dir]) == {"episode": 1, "audit": 1, "feedback": 0}
+
+
+def test_only_what_was_thought_through_is_taken_in_where_that_is_wanted(tmp_path: Path) -> None:
+    with Memory.open(tmp_path / "one") as one, Memory.open(tmp_path / "learner") as learner:
+        for n in range(1200):
+            one.remember(episode(n) if n % 3 else accepted(n))
+        one.remember_audit(audit(accepted(3), "185"))
+        one.remember_feedback("ep-00000001", 0.5, None, "bob")
+        one.remember_feedback("ep-00000006", 0.5, None, "bob")
+        one.flush()
+        assert learner.merge([one.state_dir], thought=True) == {"episode": 801, "audit": 1, "feedback": 1}
+        assert learner.merge([one.state_dir], thought=True) == {"episode": 0, "audit": 0, "feedback": 0}
+        assert learner.audits("ep-00000003") == one.audits("ep-00000003")
+        assert learner.merge([one.state_dir])["episode"] == 399, "the others, when they are wanted"
+
+
+class Late:
+    """A gateway whose last episode came after its episodes were read."""
+
+    def __init__(self, memory: Memory, name: str) -> None:
+        self.memory, self.name = memory, name
+
+    def foreign(self, kind: str, after: Place) -> Sequence[Foreign]:
+        return [] if kind == "episode" else self.memory.foreign(kind, after)

@@ -35,7 +35,7 @@ def merge(
         if at.service:
             found = _through_the_service(at.service, origins)
         else:
-            found = _by_itself(at.held, origins or at.config.fleet.gateways, key or at.config.fleet.api_key)
+            found = _by_itself(at.held, origins or at.config.fleet.gateways, at.config.fleet)
     if json:
         out.as_json(found)
     else:
@@ -55,7 +55,7 @@ def _through_the_service(service: Any, origins: list[str] | None) -> dict[str, A
     return dict(service.call("POST", "/api/merge"))
 
 
-def _by_itself(memory: Any, origins: Any, key: str | None) -> dict[str, Any]:
+def _by_itself(memory: Any, origins: Any, settings: Any) -> dict[str, Any]:
     from agent.fleet import take_in
     from memory.errors import BadInput, SecondNatureError
 
@@ -64,7 +64,7 @@ def _by_itself(memory: Any, origins: Any, key: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for origin in origins:
         try:
-            found[origin] = {**take_in(memory, origin, key), "fault": None}
+            found[origin] = {**take_in(memory, origin, settings), "fault": None}
         except SecondNatureError as error:
             found[origin] = {"fault": error.message}
     return found

@@ -40,15 +40,14 @@ async def published(request: Request) -> Response:
 @router.get("/api/records")
 async def records(
     request: Request,
-    kind: Literal["episode", "audit", "feedback"],
+    kind: Literal["episode", "thought", "audited", "audit", "feedback"],
     place: int = Query(0, ge=0),
     own: str = Query("", max_length=200),
-    upto: int | None = None,
 ) -> Response:
     """The next rows of this memory after a place, for a learner to take in."""
     require(request, "operate")
     memory = request.app.state.daemon.memory
-    rows = await asyncio.to_thread(memory.foreign, kind, (place, own), upto)
+    rows = await asyncio.to_thread(memory.foreign, kind, (place, own))
     return Response(orjson.dumps(rows), media_type="application/json")
 
 
