@@ -270,7 +270,7 @@ class Daemon:
             },
             "memory": self.memory.counts(),
             "fleet": self.fleet.told(),
-            "next_night": self.scheduler.next_night,
+            "next_night": None if self.fleet.follows else self.scheduler.next_night,
             "night": self.night_status(),
         }
 
