@@ -18,6 +18,9 @@ FULL = (
     ("bench.memory", "--size", "full"),
     ("bench.replay",),
     ("bench.whatif",),
+    ("bench.insight",),
+    ("bench.fleet",),
+    ("bench.scale",),
 )
 QUICK = (
     ("bench.gateway", "--pairs", "12", "--rounds", "1", "--seconds", "4", "--levels", "8", "--swaps", "2"),
@@ -28,6 +31,8 @@ QUICK = (
     ("bench.memory", "--size", "small"),
     ("bench.replay", "--rows", "200000"),
     ("bench.whatif", "--rows", "200000"),
+    ("bench.insight", "--rows", "50000"),
+    ("bench.fleet", "--episodes", "2000"),
 )
 
 

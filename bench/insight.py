@@ -1,5 +1,6 @@
 """What is read from a large memory: the table of skills, and a night's curation. Seconds, and peak memory, of each.
 
+    python -m bench.insight [--rows 1000000]                  (all of it, in a temporary folder)
     python -m bench.insight build --dir DIR --rows 1000000    (in pieces: run it again for more rows)
     python -m bench.insight skills --dir DIR
     python -m bench.insight curate --dir DIR [--taught 20000]
@@ -15,6 +16,9 @@ import argparse
 import json
 import resource
 import sqlite3
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -97,14 +101,24 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def everything(rows: int) -> None:
+    """Each step in a process of its own; prints their lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        for step in (("build", "--rows", str(rows)), ("skills",), ("curate",)):
+            print(" ".join(step), flush=True)
+            subprocess.run([sys.executable, "-m", "bench.insight", *step, "--dir", folder], check=True)
+
+
 def main() -> None:
     """Run a step and print what it took as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("build", "skills", "curate"))
-    parser.add_argument("--dir", type=Path, required=True, help="state folder of the bench, kept between the steps")
+    parser.add_argument("step", nargs="?", choices=("build", "skills", "curate"), help="default: all")
+    parser.add_argument("--dir", type=Path, help="state folder of the bench, kept between the steps")
     parser.add_argument("--rows", type=int, default=1_000_000, help="episodes in all (build)")
     parser.add_argument("--taught", type=int, default=None, help="at most so many are read (curate)")
     given = parser.parse_args()
+    if given.step is None or given.dir is None:
+        return everything(given.rows)
     start, cpu = time.perf_counter(), time.process_time()
     if given.step == "build":
         found = build(given.dir, given.rows)
