@@ -29,6 +29,7 @@ class Alike:
     now: Matcher | None = None  # earlier questions of each skill; None: not learnt, or not wanted (agent/likeness.py)
     founders: Founders | None = None  # of the groups that formed by themselves; None: not read yet (agent/groups.py)
     groups: tuple[Any, ...] = ()  # those groups, as they were written down
+    newest: str | None = None  # id of the newest question of no skill at the last look for groups
     grown: tuple[SkillSettings, ...] = ()  # the skills that they are
     near: float = GroupSettings().near  # 0..1, likeness to a founder from which a question is one of its group
 

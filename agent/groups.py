@@ -59,19 +59,22 @@ async def keep_groups(day: Day, every_s: float = LOOK_EVERY_S) -> None:
 async def look(day: Day) -> None:
     """Group the newest questions of no skill, and put what there is in force."""
     day.alike.near = day.config.groups.near
-    found = await asyncio.to_thread(grown, day.memory, day.config.groups)
+    newest = await asyncio.to_thread(_newest, day.memory)
+    found = await asyncio.to_thread(grown, day.memory, day.config.groups, again=newest != day.alike.newest)
+    day.alike.newest = newest
     if day.alike.founders is None or [one for one, _ in found] != list(day.alike.groups):
         told = await asyncio.to_thread(Founders.of, [(one.id, text) for one, text in found])
         day.alike.founders, day.alike.groups = told, tuple(one for one, _ in found)
         day.alike.grown = tuple(skill_of(one, day.config.groups) for one, _ in found)
 
 
-def grown(memory: Memory, settings: GroupSettings) -> list[tuple[Grown, str]]:
+def grown(memory: Memory, settings: GroupSettings, *, again: bool = True) -> list[tuple[Grown, str]]:
     """The groups there are, and those that the newest questions have formed since, written down; each with the text
-    of the question that founded it, in order of their beginning."""
+    of the question that founded it, in order of their beginning. `again` False: no question came since the last
+    look, and only what was forgotten is looked for."""
     before = kept(memory)
     there = [pair for pair in (_founded(memory, one) for one in before) if pair is not None]
-    asked = _asked(memory, settings.newest)
+    asked = _asked(memory, settings.newest) if again else []
     old = {one.id for one, _ in there}
     enough = len(asked) >= settings.least
     founded = [(one.id, text) for one, text in there]
@@ -84,6 +87,11 @@ def grown(memory: Memory, settings: GroupSettings) -> list[tuple[Grown, str]]:
     if [one for one, _ in there] != before:
         memory.set_groups([_as_json(one) for one, _ in there])
     return there
+
+
+def _newest(memory: Memory) -> str | None:
+    """The id of the newest question of no skill."""
+    return next((episode.ask.id for episode in memory.episodes(skill=UNKNOWN, limit=1)), None)
 
 
 def kept(memory: Memory) -> list[Grown]:
