@@ -47,6 +47,7 @@ class Fleet:
         self.follows = self.settings.role == "gateway"
         self.shared = bool(daemon.config.engine.urls)  # the engines are others' too
         self.published: Published | None = None  # a learner's last, or what a gateway adopted
+        self._on_file: int | None = None  # version that the file holds
         self.fault: str | None = None  # why the publication or a memory cannot be had now
         self.waiting: str | None = "the engines at engine.urls are being looked at" if self.shared else None
         self.merged: dict[str, dict[str, Any]] = {}  # by origin: when, and how many of what
@@ -80,7 +81,10 @@ class Fleet:
         while self.waiting:
             try:
                 if await self._daemon.engine.healthy():
-                    await (self.look() if self.follows else self._daemon.bring_back())
+                    if not self.follows:
+                        await self._daemon.bring_back()
+                    elif self.published is None:
+                        await self.look()
                     self.waiting = None
                     return
                 self.waiting = "no engine at engine.urls answers"
@@ -156,15 +160,14 @@ class Fleet:
                 await self._daemon.engine.leave_adapter(name)
 
     async def publish(self) -> None:
-        """Write the publication where it says something new."""
-        before = self.published
+        """Write the publication where the file does not hold it yet."""
         now = await asyncio.to_thread(self.publication)
-        if self.settings.published and (before is None or now.version != before.version):
+        if self.settings.published and now.version != self._on_file:
             try:
                 await asyncio.to_thread(write, Path(self.settings.published), now)
             except OSError as error:
-                self.published = before  # try again
                 raise StorageFull(f"{self.settings.published} cannot be written: {error.strerror}") from None
+            self._on_file = now.version
             log.info("version %d published", now.version)
 
     def publication(self) -> Published:
@@ -175,11 +178,11 @@ class Fleet:
             now = time.time()
             decided = daemon.memory.decided()
             found = Published(int(now), now, daemon.model.identity, str(daemon.adapters_dir), mixing, decided)
-            if self.published is None:
-                self.published = self._written()
+            if self.published is None and (before := self._written()):
+                self.published, self._on_file = before, before.version
             if self.published is None or not found.says_the_same(self.published):
-                before = self.published.version if self.published else 0
-                self.published = replace(found, version=max(found.version, before + 1))
+                last = self.published.version if self.published else 0
+                self.published = replace(found, version=max(found.version, last + 1))
             return self.published
 
     def _written(self) -> Published | None:

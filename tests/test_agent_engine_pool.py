@@ -6,13 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from agent.engine.balance import choose, head
+from agent.engine.balance import Member, choose, head
 from agent.engine.client import Delta, Engine, Sampling
 from agent.engine.pool import EnginePool
 from agent.engine.settings import EngineSettings
@@ -308,12 +307,7 @@ async def test_an_adapter_is_left_to_others(pool: EnginePool, fakes: list[FakeVl
 
 
 async def test_many_samples_weigh_as_many_requests(pool: EnginePool, fakes: list[FakeVllm]) -> None:
-    @dataclass
-    class Seat:
-        name: str
-        load: int
-
-    seats = [Seat("a", 0), Seat("b", 0), Seat("c", 0)]
+    seats = [Member(name, Scripted()) for name in "abc"]  # type: ignore[arg-type]  # nobody asks them
     first = choose("a head", seats)
     first.load = 8
     assert choose("a head", seats) is not first

@@ -150,6 +150,7 @@ async def promotion_reaches_all_under_load(http: httpx.AsyncClient, one: Fleet) 
         while not done.is_set():
             n += 1
             answered.append(who(await ask(http, service, f"What is {client} + {n}?")))
+            await asyncio.sleep(0.02)
 
     tasks = [asyncio.create_task(asking(service, n)) for n, service in enumerate(one.gateways * 2)]
     said = await http.post(f"{one.learner.url}/api/adapters/{one.names[0]}/promote", json={"why": "test"})

@@ -1,36 +1,44 @@
 """Which engine a request goes to: rendezvous hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018).
 
 Requests with a common head go to the engine that read it before (its prefix cache holds it), unless that one is
-loaded above its share. Gateways that do not know of each other choose the same engine for the same head. Pure.
+loaded above its share. Gateways that do not know of each other choose the same engine for the same head.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
+from agent.engine.client import Engine
 from memory.records import Message
 
 SPREAD = 1.25  # an engine may hold this many times the mean of all before the next in line is asked
 HEAD_CHARS = 512  # of the first message, where a prompt has only one
 
 
-class Loaded(Protocol):
-    """What is known of an engine here."""
+@dataclass(slots=True, eq=False)
+class Member:
+    """One engine in the pool."""
 
-    @property
-    def name(self) -> str: ...
+    name: str  # for the log, and to rank it: the url
+    engine: Engine
+    up: bool = False  # answers, was admitted, and holds every wanted adapter
+    load: int = 0  # samples in flight
+    admitted: bool = False  # not again until it was restarted
+    why: str = ""  # why it is out of traffic
+    looked: asyncio.Event = field(default_factory=asyncio.Event)  # set after the first look
+    wake: asyncio.Event = field(default_factory=asyncio.Event)  # look now
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @property
-    def load(self) -> int: ...
+    def release(self, samples: int) -> None:
+        self.load -= samples
 
 
-L = TypeVar("L", bound=Loaded)
-
-
-def choose(key: str, up: Sequence[L], weight: int = 1) -> L:
+def choose(key: str, up: Sequence[Member], weight: int = 1) -> Member:
     """The engine for a request of `weight` samples with head `key`, of those in traffic (at least one)."""
     bound = math.ceil(SPREAD * (sum(member.load for member in up) + weight) / len(up))
     ranked = sorted(up, key=lambda member: _rank(key, member.name))

@@ -11,12 +11,11 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.engine.balance import body_head, body_weight, choose, head
+from agent.engine.balance import Member, body_head, body_weight, choose, head
 from agent.engine.client import Delta, Engine, Raw, RawStream, Sampling, VllmEngine
 from agent.engine.settings import EngineSettings
 from agent.engine.wire import RETRY_AFTER_S
@@ -29,21 +28,6 @@ Admit = Callable[[str, Engine], Awaitable[None]]
 GONE = (Unavailable, TimedOut)
 LOOK_S = 15.0  # seconds in which an engine must say what it serves; a busy one on a CPU takes a second or two
 LOAD_S = 120.0  # seconds in which an engine must load an adapter; 0.03 to 0.14 were seen
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """One engine in the pool."""
-
-    name: str  # for the log, and to rank it: the url
-    engine: Engine
-    up: bool = False  # answers, was admitted, and holds every wanted adapter
-    load: int = 0  # samples in flight
-    admitted: bool = False  # not again until it was restarted
-    why: str = ""  # why it is out of traffic
-    looked: asyncio.Event = field(default_factory=asyncio.Event)  # set after the first look
-    wake: asyncio.Event = field(default_factory=asyncio.Event)  # look now
-    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class EnginePool:
@@ -97,8 +81,7 @@ class EnginePool:
                 return
             except (Unavailable, NotFound) as fault:
                 tried += 1
-                if not self._lost(member, fault, model) or begun or tried > 1:
-                    raise
+                await self._recover(member, fault, model, last=begun or tried > 1)
 
     async def forward(self, path: str, body: Mapping[str, Any]) -> Raw:
         async def ask(engine: Engine) -> Raw:
@@ -106,28 +89,24 @@ class EnginePool:
             self._check_kept(raw.status, body)
             return raw
 
-        return await self._ask(body_head(body), ask, weight=body_weight(body))
+        return await self._ask(body_head(body), ask, str(body.get("model")), body_weight(body))
 
     async def forward_stream(self, path: str, body: Mapping[str, Any]) -> RawStream:
-        key, tried, weight = body_head(body), 0, body_weight(body)
-        while True:
-            member = await self._pick(key, weight)
-            member.load += weight
+        weight = body_weight(body)
+
+        async def ask(engine: Engine) -> RawStream:
+            stream = await engine.forward_stream(path, body)
             try:
-                stream = await member.engine.forward_stream(path, body)
-                try:
-                    self._check_kept(stream.status, body)
-                except Unavailable:
-                    await stream.aclose()
-                    raise
-            except BaseException as fault:
-                member.load -= weight
-                tried += 1
-                if not isinstance(fault, Unavailable) or not self._lost(member, fault) or tried > 1:
-                    raise
-            else:
-                stream.on_close(partial(_release, member, weight))
-                return stream
+                self._check_kept(stream.status, body)
+            except NotFound:
+                await stream.aclose()
+                raise
+            return stream
+
+        stream, member = await self._ask_of(body_head(body), ask, str(body.get("model")), weight)
+        member.load += weight
+        stream.on_close(partial(member.release, weight))
+        return stream
 
     async def tokenize(self, model: str, prompt: str | Sequence[Message]) -> tuple[int, ...]:
         return await self._ask("", lambda engine: engine.tokenize(model, prompt), model)
@@ -173,7 +152,7 @@ class EnginePool:
         return any(member.up for member in self.members)
 
     def told(self) -> list[dict[str, Any]]:
-        """Each engine for the status: whether it takes traffic, why not, samples in flight."""
+        """Each engine for the status."""
         return [{"name": m.name, "up": m.up, "why": "" if m.up else m.why, "load": m.load} for m in self.members]
 
     async def close(self) -> None:
@@ -182,16 +161,20 @@ class EnginePool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(member.engine.close() for member in self.members))
 
-    async def _ask(self, key: str, ask: Callable[[Engine], Awaitable[T]], model: str = "", weight: int = 1) -> T:
-        """Ask one engine; where it is gone, one other."""
+    async def _ask(self, key: str, ask: Callable[[Engine], Awaitable[T]], model: str, weight: int = 1) -> T:
+        return (await self._ask_of(key, ask, model, weight))[0]
+
+    async def _ask_of(
+        self, key: str, ask: Callable[[Engine], Awaitable[T]], model: str, weight: int
+    ) -> tuple[T, Member]:
+        """Ask one engine; where it is gone, one other. Gives the answer and who answered."""
         for last in (False, True):
             member = await self._pick(key, weight)
             try:
                 with self._busy(member, weight):
-                    return await ask(member.engine)
+                    return await ask(member.engine), member
             except (Unavailable, NotFound) as fault:
-                if not self._lost(member, fault, model) or last:
-                    raise
+                await self._recover(member, fault, model, last=last)
         raise AssertionError("unreachable")
 
     async def _pick(self, key: str, weight: int = 1) -> Member:
@@ -212,18 +195,25 @@ class EnginePool:
         finally:
             member.load -= weight
 
-    def _lost(self, member: Member, fault: SecondNatureError, model: str | None = None) -> bool:
-        """Take an engine out of traffic until it was looked at; False where the fault is not its being gone."""
-        if isinstance(fault, NotFound) and model not in self._wanted:
-            return False
+    async def _recover(self, member: Member, fault: SecondNatureError, model: str, *, last: bool) -> None:
+        """Make ready for another try, or raise. An engine that forgot an adapter is brought up to date at once."""
+        forgot = isinstance(fault, NotFound)
+        if forgot and model not in self._wanted:
+            raise fault
+        self._lost(member, fault)
+        if last:
+            raise _none_up() if forgot else fault
+        if forgot:
+            await self._look_at(member)
+
+    def _lost(self, member: Member, fault: SecondNatureError) -> None:
+        """Take an engine out of traffic until it was looked at."""
         self._out(member, fault.message)
         member.wake.set()
-        return True
 
     def _check_kept(self, status: int, body: Mapping[str, Any]) -> None:
-        """Raises Unavailable where an engine does not know an adapter that it should hold."""
         if status == 404 and body.get("model") in self._wanted:
-            raise Unavailable("The engine lost its adapters; ask again.", retry_after_s=RETRY_AFTER_S)
+            raise NotFound("it lost its adapters")
 
     def _out(self, member: Member, why: str) -> None:
         if member.up or member.why != why:
@@ -290,10 +280,6 @@ async def _within(seconds: float, answer: Awaitable[T]) -> T:
 
 def _server(url: str, settings: EngineSettings) -> VllmEngine:
     return VllmEngine(url, key=settings.api_key, timeout_s=settings.timeout_s, seeds=settings.device == "gpu")
-
-
-def _release(member: Member, weight: int) -> None:
-    member.load -= weight
 
 
 def _none_up() -> Unavailable:
