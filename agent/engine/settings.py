@@ -34,7 +34,8 @@ class EngineSettings(Settings):
     kv_cache_gib: float = Field(2.0, description="GiB of memory for attention keys and values (CPU)", ge=0.25)
     kv_block_tokens: int = Field(
         32,
-        description="tokens of a block of that memory, a multiple of 32 (CPU); samples of one prompt share whole blocks",
+        description="tokens of a block of that memory, a multiple of 32 (CPU); samples of one prompt share whole "
+        "blocks",
         ge=32,
         le=1024,
         multiple_of=32,
