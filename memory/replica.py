@@ -97,7 +97,7 @@ def _same(own: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
 
 
 def _own_alarm(own: Mapping[str, Any], decided_at: float) -> bool:
-    return own["who"] == "vigil" and own["set_at"] > decided_at
+    return bool(own["who"] == "vigil" and own["set_at"] > decided_at)
 
 
 def _insert(table: str, row: Mapping[str, Any], how: str = "") -> str:
