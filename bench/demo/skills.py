@@ -74,9 +74,12 @@ def three_sums(chance: random.Random) -> tuple[str, str]:
 
 
 def plus_minus(chance: random.Random) -> tuple[str, str]:
-    """What is 64 + 55 - 38?"""
-    a, b = chance.randint(10, 99), chance.randint(10, 99)
-    c = chance.randint(10, min(99, a + b - 1))
+    """What is 44 + 55 - 38?
+
+    Terms below 60: with larger ones all of System 2's samples fail alike at steps such as "116-46", and teach it.
+    """
+    a, b = chance.randint(10, 59), chance.randint(10, 59)
+    c = chance.randint(10, min(99, a + b - 10))
     return f"What is {a} + {b} - {c}?", str(a + b - c)
 
 
