@@ -26,6 +26,7 @@ from schemathesis import GenerationMode
 from agent import trust
 from agent.config import Config, load
 from agent.engine.client import Raw
+from agent.fleet import Fleet
 from agent.http.app import build, no_lifespan
 from agent.practice import read_prompts
 from day_fakes import ScriptedEngine, day
@@ -69,6 +70,8 @@ class Idle:
         self.day = day(folder, AnyEngine(lambda model, text: "8"))
         self.memory, self.config = self.day.memory, self.day.config
         self.scheduler = SimpleNamespace(next_night=None)
+        self.model, self.adapters_dir, self.mixing = SimpleNamespace(identity="sha256:b"), folder, None
+        self.fleet = Fleet(self)  # type: ignore[arg-type]  # what it needs of a daemon
         over = asyncio.Event()
         over.set()
         self.night = SimpleNamespace(

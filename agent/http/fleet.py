@@ -41,7 +41,7 @@ async def published(request: Request) -> Response:
 async def records(
     request: Request,
     kind: Literal["episode", "thought", "audited", "audit", "feedback"],
-    place: int = Query(0, ge=0),
+    place: int = Query(0, ge=0, le=2**62),
     own: str = Query("", max_length=200),
 ) -> Response:
     """The next rows of this memory after a place, for a learner to take in."""
