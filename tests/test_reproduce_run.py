@@ -17,7 +17,7 @@ from agent.reproduce.data import Questions
 from agent.reproduce.lab import Lab
 from agent.reproduce.rows import judged, named
 from agent.reproduce.run import Result, reproduce
-from agent.reproduce.session import Given, fair, sizes_of
+from agent.reproduce.session import Given, chosen, fair, sizes_of
 from agent.reproduce.table import HEAD, markdown, put
 from agent.reproduce.tasks import DISTILLED1, DISTILLED2, SYSTEM1, TASKS, UNFILTERED, Sizes
 from agent.system2.settings import System2Settings
@@ -192,6 +192,13 @@ async def test_the_page_keeps_other_sections_and_the_papers_numbers(tmp_path: Pa
     assert text.index("Coin flip") < text.index("Later")
     assert ("Later\nold" in text, "Later\nnew" in text) == (False, True)
     assert text.count("<!-- task: ") == text.count("<!-- end: ") == 2
+
+
+def test_tasks_are_run_in_the_order_they_are_named() -> None:
+    assert [task.name for task in chosen(["judge", "coin-flip", "judge"])] == ["judge", "coin-flip"]
+    assert len(chosen(["all"])) == 5
+    with pytest.raises(BadInput, match="coin-flip"):
+        chosen(["coins"])
 
 
 def test_sizes_can_be_named_and_changed() -> None:

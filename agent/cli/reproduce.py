@@ -11,7 +11,7 @@ from agent.cli.options import AsJson, ConfigFile
 
 
 def reproduce(
-    task: Annotated[str, typer.Argument(help="last-letter, coin-flip, biased-opinion, judge, gsm8k or all")],
+    task: Annotated[list[str], typer.Argument(help="last-letter, coin-flip, biased-opinion, judge, gsm8k; or all")],
     size: Annotated[str, typer.Option(help="tiny, small, or full: the paper's")] = "small",
     test: Annotated[int | None, typer.Option(min=4, help="test items, instead of the size's")] = None,
     train: Annotated[int | None, typer.Option(min=4, help="unlabelled prompts, instead of the size's")] = None,

@@ -72,8 +72,8 @@ async def _lessons(lab: Lab, task: Task, questions: Questions, sizes: Sizes) -> 
     directs = await thought(lab, "voting for Distill System 1", questions.train, self_taught)
     return [
         (DISTILLED2, filtered(questions.train, thoughts, task.skill, task.right)),
-        (UNFILTERED, unfiltered(questions.train, thoughts, task.skill, task.right)),
         (DISTILLED1, filtered(questions.train, directs, task.skill, task.right)),
+        (UNFILTERED, unfiltered(questions.train, thoughts, task.skill, task.right)),
     ]
 
 

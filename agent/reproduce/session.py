@@ -46,13 +46,12 @@ class Given:
     model: str | None = None  # as the command line named it
 
 
-def chosen(task: str) -> list[Task]:
-    """The tasks that a name means. Raises BadInput with the names there are."""
-    if task == "all":
-        return list(TASKS.values())
-    if task not in TASKS:
-        raise BadInput(f"there is no task {task!r}; choose from {', '.join(TASKS)}, all")
-    return [TASKS[task]]
+def chosen(names: Sequence[str]) -> list[Task]:
+    """The tasks that are named, in that order; "all" is every one. Raises BadInput with the names there are."""
+    for name in names:
+        if name not in TASKS and name != "all":
+            raise BadInput(f"there is no task {name!r}; choose from {', '.join(TASKS)}, all")
+    return list(TASKS.values()) if "all" in names else [TASKS[name] for name in dict.fromkeys(names)]
 
 
 def sizes_of(task: Task, given: Given) -> Sizes:

@@ -148,7 +148,7 @@ TASKS: Mapping[str, Task] = {
             make=last_letter,
             sizes={
                 "tiny": Sizes(24, 48, 4),
-                "small": Sizes(80, 160, 4),
+                "small": Sizes(80, 96, 4),
                 "full": Sizes(200, 200, 8),
             },
             paper=(
@@ -196,12 +196,12 @@ TASKS: Mapping[str, Task] = {
                 "A question and two answers; people's verdict is known. Agreement is with people, on the pairs as "
                 "asked; a pair is inconsistent when swapping the answers does not swap the verdict. The paper's "
                 "numbers are OASST2's. Its filter is the order swap: a lesson keeps its verdict when the answers "
-                "change places."
+                "change places. BSM judges by two criteria, the paper's by up to five."
             ),
             skill=JUDGE,
             ways={
-                "System 2: CoT": _way(JUDGE, "cot", max_tokens=160),
-                "System 2: BSM": _way(JUDGE, "bsm", criteria=3, orders="asked", plan_tokens=80),
+                "System 2: CoT": _way(JUDGE, "cot", max_tokens=96),
+                "System 2: BSM": _way(JUDGE, "bsm", criteria=2, orders="asked", plan_tokens=48),
             },
             teacher="System 2: BSM",
             make=judge,
@@ -235,7 +235,7 @@ TASKS: Mapping[str, Task] = {
             make=gsm8k,
             sizes={
                 "tiny": Sizes(24, 48, 4, epochs=3),
-                "small": Sizes(60, 120, 4, epochs=3),
+                "small": Sizes(40, 60, 4, epochs=3),
                 "full": Sizes(1319, 7473, 10, epochs=3),
             },
             paper=(
