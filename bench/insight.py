@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import skills
-from bench.memory import episode, fill
+from bench.memory import SENTENCE, episode, fill
 from memory import codec
 from memory.store import Memory
 from policies.curate import CurateSettings, Known, curate
@@ -34,6 +34,7 @@ from policies.skills import SkillSettings
 
 SKILLS, TAUGHT_EVERY, PIECE = 20, 9, 50_000
 NAMES = ("sn-0001-aaaaaa", "sn-0002-bbbbbb")
+THOUGHT = ((SENTENCE * 7).encode(), (SENTENCE * 6 + "The answer is 184.").encode())  # as a thought ends
 _ROWS = """
 WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :last)
 INSERT INTO episodes (seq, id, asked_at, skill, source, prompt_key, heldout, kind, mode, system, adapter, method, grade,
@@ -61,7 +62,7 @@ def add(con: sqlite3.Connection, first: int, last: int) -> None:
     given = {"first": first, "last": last, "skills": SKILLS, "every": TAUGHT_EVERY, "one": NAMES[0], "two": NAMES[1]}
     con.execute(_ROWS, given)
     taught = range(first - first % -TAUGHT_EVERY, last, TAUGHT_EVERY)
-    bodies = ((n, codec.pack(codec.encode(episode(n)))) for n in taught)
+    bodies = ((n, codec.pack(codec.encode(episode(n)).replace(*THOUGHT))) for n in taught)
     con.executemany("INSERT INTO bodies (seq, body) VALUES (?, ?)", bodies)
 
 

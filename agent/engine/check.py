@@ -51,6 +51,7 @@ async def check_base(engine: Engine, base: str, model: Path, place: Path | None 
     names = [f"check-{secrets.token_hex(4)}" for _ in range(2)]
     shapes = matrix_shapes(model)
     with tempfile.TemporaryDirectory(prefix="secondnature-check-", dir=place) as folder:
+        Path(folder).chmod(0o755)  # the engine may be another user's
         for seed, name in enumerate(names):
             await asyncio.to_thread(write_adapter, Path(folder) / name, shapes, seed)
             await engine.load_adapter(name, Path(folder) / name)
