@@ -51,6 +51,7 @@ def run(config: Config, coming: Callable[[], ModelFolder] | None = None) -> None
                 access_log=False,
                 timeout_graceful_shutdown=int(config.http.shutdown_s),
                 lifespan="on",
+                ws="none",  # no path speaks it; its library would be imported all the same
                 server_header=False,
             )
         )

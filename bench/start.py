@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -55,35 +53,31 @@ def imported(code: str) -> tuple[float, float]:
     return time.perf_counter() - started, float(said)
 
 
-def started() -> tuple[float, float]:
+def started(state: Path) -> tuple[float, float]:
     """(wall, processor) seconds from the command until the service answers /healthz."""
-    folder = Path(tempfile.mkdtemp(prefix="secondnature-bench-"))
-    state = folder / "state"
-    (folder / "service.yaml").write_text(yaml.safe_dump(SETTINGS | {"state_dir": str(state)}))
-    line = [sys.executable, "-m", "agent", "serve", "-c", str(folder / "service.yaml")]
-    with (folder / "log").open("wb") as log:
+    settings = state.parent / "service.yaml"
+    settings.write_text(yaml.safe_dump(SETTINGS | {"state_dir": str(state)}))
+    with (state.parent / "log").open("wb") as log:
         began = time.perf_counter()
+        line = [sys.executable, "-m", "agent", "serve", "-c", str(settings)]
         process = psutil.Popen(line, stdout=log, stderr=log)
     try:
-        wait_listening(state, process.poll, folder / "log", "/healthz", every_s=0.005)
+        wait_listening(state, process.poll, state.parent / "log", "/healthz", every_s=0.005)
         return time.perf_counter() - began, sum(process.cpu_times()[:4])
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def measure(repeats: int) -> list[Row]:
     """Everything in turn, medians; the first of each is thrown away (cold files)."""
-    ways: dict[str, Callable[[], tuple[float, float]]] = {
-        name: lambda code=code: imported(code)  # type: ignore[misc]
-        for name, code in IMPORTS.items()
-    }
-    ways["the daemon until it answers"] = started
-    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    seen: dict[str, list[tuple[float, float]]] = {}
     for _ in range(repeats + 1):
-        for name, way in ways.items():
-            seen[name].append(way())
+        for name, code in IMPORTS.items():
+            seen.setdefault(name, []).append(imported(code))
+        with tempfile.TemporaryDirectory(prefix="secondnature-bench-") as folder:
+            for name in ("the daemon until it answers, in a new folder", "the daemon until it answers, again"):
+                seen.setdefault(name, []).append(started(Path(folder) / "state"))
     return [Row(name, median(w for w, _ in took[1:]), median(c for _, c in took[1:])) for name, took in seen.items()]
 
 

@@ -6,14 +6,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import orjson
 
 from agent.config import ADDRESS, Config, load
 from memory.errors import BadInput, NotFound, SecondNatureError, Unavailable
 from memory.store import Memory
+
+if TYPE_CHECKING:
+    import httpx
 
 PATIENCE_S = 24 * 3600.0  # a night may take hours
 
@@ -27,6 +29,8 @@ class Service:
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
         """The JSON answer. Raises SecondNatureError with the service's own sentence."""
+        import httpx  # a tenth of a second, which `serve` has no use for
+
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         params = {name: value for name, value in query.items() if value is not None}
         try:
