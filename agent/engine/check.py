@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import struct
 import tempfile
@@ -51,7 +52,7 @@ async def check_base(engine: Engine, base: str, model: Path, place: Path | None 
     names = [f"check-{secrets.token_hex(4)}" for _ in range(2)]
     shapes = matrix_shapes(model)
     with tempfile.TemporaryDirectory(prefix="secondnature-check-", dir=place) as folder:
-        Path(folder).chmod(0o755)  # the engine may be another user's
+        await asyncio.to_thread(os.chmod, folder, 0o755)  # the engine may be another user's
         for seed, name in enumerate(names):
             await asyncio.to_thread(write_adapter, Path(folder) / name, shapes, seed)
             await engine.load_adapter(name, Path(folder) / name)
