@@ -154,6 +154,8 @@ def test_kubernetes_objects_refer_to_each_other(tmp_path: Path) -> None:
             assert set(probes) <= ports
     services = {name: one for (kind, name), one in found.items() if kind == "Service"}
     assert {one["spec"]["selector"]["app"] for one in services.values()} == set(pods)
+    (guard,) = found["NetworkPolicy", "engine"]["spec"]["ingress"]
+    assert set(guard["from"][0]["podSelector"]["matchExpressions"][0]["values"]) == set(pods) - {"engine"}
     leads = settings(tmp_path)["learner-k8s"]
     assert {urlsplit(url).hostname for url in (*leads.engine.urls, *leads.fleet.gateways)} <= hosts
     assert leads.fleet.api_key, "the learner reads its gateways' memories over HTTP"
@@ -170,6 +172,6 @@ def check_volumes(volumes: dict[str, Any], found: dict[tuple[str, str], Any]) ->
 
 
 def test_the_apis_are_those_of_their_kinds() -> None:
-    kinds = {"StatefulSet": "apps/v1"}
+    kinds = {"StatefulSet": "apps/v1", "NetworkPolicy": "networking.k8s.io/v1"}
     assert all(one["apiVersion"] == kinds.get(kind, "v1") for (kind, _), one in objects().items())
     assert compose()["name"] == "secondnature"
