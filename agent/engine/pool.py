@@ -44,14 +44,17 @@ class EnginePool:
         self._probe_s, self._admit = settings.probe_s, admit
         self._wanted: dict[str, Path] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._all_looked = False  # once, after the start
         self._changing = asyncio.Lock()  # held while the adapters of engines in traffic change, or an engine joins
 
     async def start(self) -> None:
         """Look at once, then regularly, and sooner where a request found an engine gone. The first use does it."""
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._watch(member), name=member.name) for member in self.members]
-        for member in self.members:
-            await member.looked.wait()
+        if not self._all_looked:
+            for member in self.members:
+                await member.looked.wait()
+            self._all_looked = True
 
     async def look(self) -> int:
         """Bring every engine that answers up to date; the others take no traffic. Returns how many are up."""
