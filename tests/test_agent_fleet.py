@@ -14,9 +14,11 @@ from typing import Any
 import httpx
 from aiohttp import web
 
-from adapters.model import folder_identity
+from adapters.model import ModelFolder, folder_identity
 from adapters.registry import adapter_of
 from adapters_fakes import made_adapter
+from agent.config import Config
+from agent.daemon import opened
 from agent.engine.supervisor import free_port
 from day_fakes import SUMS
 from engine_fakes import FakeVllm, answer, fault, serving
@@ -221,6 +223,27 @@ async def a_gateway_restarts_without_its_learner(http: httpx.AsyncClient, one: F
     status = (await http.get(f"{follower.url}/api/status")).json()["fleet"]
     assert status["version"] is not None
     assert [engine["up"] for engine in status["engines"]] == [True, True]
+
+
+async def test_a_service_starts_before_its_engines(tmp_path: Path) -> None:
+    one = furnished(tmp_path)
+    port = free_port()
+    engine = {"urls": [f"http://127.0.0.1:{port}"], "probe_s": 0.1}
+    config = Config.model_validate(one.settings | {"state_dir": str(one.state_dir), "engine": engine})
+    base = ModelFolder(str(tmp_path / "model"), folder_identity(tmp_path / "model", tmp_path / "cache"), "folder", "m")
+    async with opened(config, base, Memory.open(one.state_dir)) as daemon, asyncio.timeout(20):
+        while daemon.not_ready() != "no engine at engine.urls answers":
+            await asyncio.sleep(0.02)
+        assert await daemon.missing() == ["engine: no engine at engine.urls answers"]
+        async with serving(Named(), port) as late:
+            while daemon.not_ready() is not None:
+                await asyncio.sleep(0.02)
+            live = daemon.day.pointer.now.adapter
+            assert live is not None
+            assert list(late.adapters) == [live.name], "the check's own adapters are gone"
+            assert daemon.mixing is not None
+            assert daemon.mixing.passed, daemon.mixing.sentence
+            assert list((one.state_dir / "adapters").glob("secondnature-check-*")) == []
 
 
 def test_merge_at_the_command_line_takes_in_folders(tmp_path: Path) -> None:
