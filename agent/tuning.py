@@ -57,7 +57,7 @@ def whatif(
     in a thread.
     """
     goal = goal or Goal()
-    aside = frozenset(without) - {skill}
+    aside = [name for name in without if name != skill]
     columns, method = logged(memory, adapter, calibration or CalibrationSettings(), aside)
     log = audit_log_columns(columns, None if skill is None else _code(columns, skill))
     curve, stopped = _curve(_of_skill(columns, skill), thresholds, goal)

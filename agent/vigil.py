@@ -129,7 +129,7 @@ def tells(episode: Episode, audit: Audit, now: InForce) -> bool:
     return by_threshold and still and found and _name(now) == episode.adapter and now.trusts(episode.ask.skill)
 
 
-def rule_of(history: Iterable[ThresholdChange], skill: str, adapter: str | None, goal: float) -> Rule:
+def rule_of(history: Iterable[ThresholdChange], skill: str | None, adapter: str | None, goal: float) -> Rule:
     """What the decisions (newest first, as `Memory.threshold_history` gives them) say of a skill; `goal`: 0..1, the
     disagreement promised where the decision names none."""
     live = [c for c in history if c.undone_at is None and c.adapter == adapter and c.skill in (skill, None)]
