@@ -1,0 +1,83 @@
+"""The benches of the gateway, of swaps and of thinking: what they count, on inputs whose figures are known."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from agent.engine.client import Sampling, VllmEngine
+from bench.load import burst, target
+from bench.mock_engine import TOKENS, MockEngine
+from bench.swaps import Seen, _row
+from bench.thinking import ADAPTIVE, WAYS, Way, drawn
+from memory.records import Attempt
+from policies.agree import AgreementSettings
+
+ASKED = ({"role": "user", "content": "What is 12 + 30?"},)
+
+
+@asynccontextmanager
+async def mocked() -> AsyncIterator[str]:
+    runner = web.AppRunner(MockEngine().app())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_the_mock_engine_speaks_what_our_client_reads() -> None:
+    async with mocked() as url:
+        engine = VllmEngine(url)
+        (said,) = await engine.chat("base", ASKED, Sampling(max_tokens=8, logprobs=2))
+        assert (said.text, said.completion_tokens, len(said.logprobs)) == ("base", TOKENS, TOKENS)
+        assert said.first_margin is not None
+        pieces = [piece async for piece in engine.stream("base", ASKED, Sampling(logprobs=2))]
+        assert sum(len(piece.logprobs) for piece in pieces) == TOKENS
+        assert pieces[-1].completion_tokens == TOKENS
+        assert len(await engine.chat("base", ASKED, Sampling(n=3))) == 3
+        await engine.close()
+
+
+async def test_a_burst_counts_answers_and_those_that_failed() -> None:
+    async with mocked() as url:
+        path = f"{url}/v1/chat/completions"
+        good = await burst(target("mock", path, {"model": "base", "messages": []}), 2, 0.05)
+        bad = await burst(target("mock", f"{url}/nowhere", {}), 1, 0.02)
+    assert (good.failed, bad.failed) == (0, len(bad.latencies))
+    assert len(good.latencies) > 2
+    assert good.per_s == pytest.approx(len(good.latencies) / good.seconds)
+
+
+def samples(answers: str, lengths: list[int]) -> list[tuple[Attempt, int]]:
+    return [(Attempt(a, a, 0, i), n) for i, (a, n) in enumerate(zip(answers, lengths, strict=True))]
+
+
+def test_four_equal_votes_are_half_the_price_and_a_doubt_costs_all() -> None:
+    as_delivered = WAYS[0]
+    assert drawn(samples("aaaabbbb", [10] * 8), as_delivered)[1] == 40
+    votes, tokens = drawn(samples("aabbaabb", [10] * 8), as_delivered)
+    assert (len(votes), tokens) == (8, 80)
+
+
+def test_samples_under_way_cost_what_they_have_grown_to_when_the_vote_is_decided() -> None:
+    way = Way("cancelled", AgreementSettings(block=4, max_samples=4, stop="certain"), (4,), cancelled=True)
+    votes, tokens = drawn(samples("aaab", [10, 12, 14, 30]), way)
+    assert ([v.answer for v in votes], tokens) == (["a", "a", "a"], 10 + 12 + 14 + 14)
+    later = Way("then 2", ADAPTIVE, (4, 2))
+    assert drawn(samples("aaabaabb", [10] * 8), later)[1] == 60  # 5 votes to 1 of 8 are decided
+
+
+def test_a_swap_that_answers_as_another_is_seen() -> None:
+    alone = {"base": ["b0", "b1"], "sn-1": ["x0", "x1"]}
+    seen = Seen([(0.0, 1.0, 0, "base", "b0"), (1.0, 2.0, 1, "base", "b1"), (3.0, 5.0, 0, "sn-1", "b0"),
+                 (5.0, 7.0, 1, "sn-1", "??"), (20.0, 21.0, 1, "sn-1", "x1")], failed=1)  # fmt: skip
+    row = _row(seen, [(3.5, 4.5, "sn-1")], [0.7], alone)
+    assert (row.requests, row.failed, row.wrong) == (6, 1, 1)
+    assert (row.nobodys, row.nobodys_in_calm) == (0.5, 0.0)
+    assert (row.p99_before_ms, row.p99_during_ms) == (1000.0, 2000.0)
+    assert row.first_answer_s == pytest.approx(3.5)  # asked before it, so the one that began afterwards counts
