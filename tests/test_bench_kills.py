@@ -23,7 +23,7 @@ from memory_fakes import episode
 
 KILLS = int(os.environ.get("KILLS", "20"))
 CHEAP = Mix(daemon=25, engine=69, trainer=6, night=0.0)  # a start of the service and a training cost most
-SEED = 5
+SEED = 85  # 14 kills of the engine, 4 of the service and 2 of the trainer among the first 20
 
 
 async def test_killed_at_random_moments_nothing_that_was_acknowledged_is_lost(tmp_path: Path) -> None:

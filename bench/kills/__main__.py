@@ -111,9 +111,11 @@ def main() -> int:
     given = parser.parse_args()
     tally = tallies.read(given.tally, given.seed) if given.tally else Tally(given.seed)
     folder = Path(tempfile.mkdtemp(prefix="secondnature-kills-"))
-    asyncio.run(run(folder, tally, given.kills, given.minutes, given.tally))
-    if given.tally:
-        tallies.write(given.tally, tally)
+    try:
+        asyncio.run(run(folder, tally, given.kills, given.minutes, given.tally))
+    finally:
+        if given.tally:
+            tallies.write(given.tally, tally)
     text = tallies.section(tally)
     print(text)
     if given.docs:

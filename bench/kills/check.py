@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from adapters.manifest import verify
@@ -16,14 +16,16 @@ USABLE = (AdapterStatus.CANDIDATE, AdapterStatus.LIVE, AdapterStatus.RETIRED)
 
 def missing(memory: Memory, episodes: Iterable[str], feedback: Iterable[str]) -> list[str]:
     """Acknowledged episodes and feedback that the memory does not hold."""
-    found = []
-    for name in episodes:
-        try:
-            memory.episode(name)
-        except NotFound:
-            found.append(f"the episode {name} was acknowledged and is not in the database")
-    lost = [name for name in feedback if not memory.feedback(name)]
-    return found + [f"feedback on {name} was acknowledged and is not in the database" for name in lost]
+    lost = [f"the episode {name}" for name in episodes if not _held(memory.episode, name)]
+    lost += [f"the feedback on {name}" for name in feedback if not _held(memory.feedback, name)]
+    return [f"{what} was acknowledged and is not in the database" for what in lost]
+
+
+def _held(read: Callable[[str], object], name: str) -> bool:
+    try:
+        return bool(read(name))
+    except NotFound:
+        return False
 
 
 def disagreements(rows: Collection[Adapter], adapters_dir: Path) -> list[str]:
