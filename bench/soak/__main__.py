@@ -120,7 +120,8 @@ class Soak:
         while self.left > self.swap_s:
             await asyncio.sleep(self.swap_s)
             rows = await self._told("GET", "/api/adapters")
-            names = [row["name"] for row in rows.json() if row["status"] in SWAPPABLE] if rows else []
+            usable = rows is not None and rows.status_code == 200
+            names = [row["name"] for row in rows.json() if row["status"] in SWAPPABLE] if rows and usable else []
             if names:
                 name, turn = names[turn % len(names)], turn + 1
                 said = await self._told("POST", f"/api/adapters/{name}/promote", json={"why": "soak"})
