@@ -39,4 +39,5 @@ def test_a_load_that_can_be_counted_by_hand() -> None:
     assert (found.engines, found.gateways) == (10, 2)
     assert found.disk_gb_per_day == pytest.approx(86.4)
     assert found.merge_share == 0.5
-    assert found.network_mb_per_s == pytest.approx(2.0)
+    assert found.thought_share == 1.0
+    assert found.network_mb_per_s == pytest.approx(190 * 4000 / 1e6)
