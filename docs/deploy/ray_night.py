@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import ray
 import ray.train
@@ -41,11 +41,11 @@ def night(config: dict[str, Any]) -> None:
         raise RuntimeError(f"the trainer ended with code {trainer.returncode}")
 
 
-def tell(lines: Queue) -> None:
+def tell(lines: Queue, learner: TextIO) -> None:
     """Pass the trainer's lines on to the learner."""
     while (said := lines.get()) != END:
-        sys.stdout.write(said)
-        sys.stdout.flush()
+        learner.write(said)
+        learner.flush()
 
 
 def main() -> int:
@@ -55,9 +55,11 @@ def main() -> int:
     parser.add_argument("--cpus", type=float, default=4, help="processors that the worker needs")
     parser.add_argument("job", help="JOB.json, as the learner writes it")
     given = parser.parse_args()
+    learner = os.fdopen(os.dup(1), "w")  # it reads JSON lines alone: whatever else is printed goes to standard error
+    os.dup2(2, 1)
     ray.init(log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}})
     lines = Queue()
-    telling = threading.Thread(target=tell, args=(lines,))
+    telling = threading.Thread(target=tell, args=(lines, learner))
     telling.start()
     needs = ScalingConfig(num_workers=1, use_gpu=given.gpu, resources_per_worker={"CPU": given.cpus})
     storage = str(Path(given.job).resolve().parent / "ray")
