@@ -11,6 +11,7 @@ from pathlib import Path
 from adapters.fetch import BUILTIN
 from adapters.manifest import verify
 from agent.config import Config
+from agent.published import COPY, read
 from agent.serve import take_port
 from memory.errors import SecondNatureError
 from memory.records import AdapterStatus
@@ -22,7 +23,15 @@ Check = tuple[str, bool, str]
 
 def examine(config: Config) -> list[Check]:
     """(check, ok, sentence) for each."""
-    checks: tuple[Callable[[Config], Iterator[Check]], ...] = (_python, _packages, _model, _port, _disk, _memory)
+    checks: tuple[Callable[[Config], Iterator[Check]], ...] = (
+        _python,
+        _packages,
+        _model,
+        _port,
+        _disk,
+        _fleet,
+        _memory,
+    )
     return [row for check in checks for row in check(config)]
 
 
@@ -73,6 +82,16 @@ def _disk(config: Config) -> Iterator[Check]:
     yield "disk", free >= NEEDED_GIB, f"{free:.1f} GiB free ({NEEDED_GIB:g} are wanted)"
 
 
+def _fleet(config: Config) -> Iterator[Check]:
+    where = config.fleet.published
+    if config.fleet.role == "gateway" and where is not None:
+        try:
+            found = read(where, config.fleet.api_key)
+            yield "publication", True, f"version {found.version}, adapters in {found.adapters}"
+        except SecondNatureError as error:
+            yield "publication", False, error.message
+
+
 def _memory(config: Config) -> Iterator[Check]:
     folder = Path(config.state_dir)
     if not (folder / "secondnature.db").exists():
@@ -83,14 +102,20 @@ def _memory(config: Config) -> Iterator[Check]:
             yield "memory", True, f"{memory.counts()['episodes']} episodes"
             for adapter in memory.adapters():
                 if adapter.status in (AdapterStatus.LIVE, AdapterStatus.RETIRED):
-                    yield _adapter(folder, adapter.name)
+                    yield _adapter(_adapters(config), adapter.name)
     except SecondNatureError as error:
         yield "memory", False, error.message
 
 
-def _adapter(folder: Path, name: str) -> Check:
+def _adapters(config: Config) -> Path:
+    """Its own folder, or the learner's."""
+    folder = Path(config.state_dir)
+    return Path(read(str(folder / COPY)).adapters) if config.fleet.role == "gateway" else folder / "adapters"
+
+
+def _adapter(adapters: Path, name: str) -> Check:
     try:
-        verify(folder / "adapters" / name)
+        verify(adapters / name)
         return name, True, "whole"
     except SecondNatureError as error:
         return name, False, error.message

@@ -23,7 +23,7 @@ from adapters.manifest import verify
 from agent.engine.check import EngineCheck, check_base
 from agent.engine.client import Engine
 from agent.engine.pool import EnginePool
-from agent.published import FleetSettings, Published, get, is_address, read, write
+from agent.published import COPY, FleetSettings, Published, get, is_address, read, write
 from agent.recalibrate import in_force_for
 from agent.swap import swap
 from memory.errors import BadInput, Conflict, Damaged, NotFound, SecondNatureError, StorageFull, Unavailable
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from agent.daemon import Daemon
 
 log = logging.getLogger("secondnature.fleet")
-COPY = "published.json"  # in a gateway's state folder: what it adopted last
 RECORDS = "/api/records"
 AGAIN_S = 0.5  # seconds between looks at engines that are not up yet
 

@@ -21,6 +21,7 @@ from memory.settings import Settings
 
 SCHEMA = 1  # version of the fields
 ROUTE = "/api/published"
+COPY = "published.json"  # in a gateway's state folder: what it adopted last
 
 
 class FleetSettings(Settings):

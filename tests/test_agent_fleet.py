@@ -19,7 +19,9 @@ from adapters.registry import adapter_of
 from adapters_fakes import made_adapter
 from agent.config import Config
 from agent.daemon import opened
+from agent.doctor import examine
 from agent.engine.supervisor import free_port
+from agent.published import Published, write
 from day_fakes import SUMS
 from engine_fakes import FakeVllm, answer, fault, serving
 from memory.store import Memory
@@ -258,3 +260,26 @@ def test_merge_at_the_command_line_takes_in_folders(tmp_path: Path) -> None:
     said = learner.command("merge", str(tmp_path / "nowhere"), check=False)
     assert said.returncode == 1
     assert "no memory" in said.stdout
+
+
+def test_the_doctor_looks_at_what_a_gateway_follows(tmp_path: Path) -> None:
+    learner = furnished(tmp_path / "learner")
+    with Memory.open(learner.state_dir, read_only=True) as memory:
+        decided, base = memory.decided(), memory.adapters()[0].base
+    one = Published(1, 1000.0, base, str(learner.state_dir / "adapters"), None, decided)
+    config = Config.model_validate({
+        "state_dir": str(tmp_path / "gateway"), "http": {"port": 0},
+        "fleet": {"role": "gateway", "published": str(tmp_path / "published.json")},
+    })  # fmt: skip
+    said = {name: (ok, why) for name, ok, why in examine(config)}
+    assert said["publication"] == (
+        False,
+        f"nothing is published at {tmp_path}/published.json (No such file or directory)",
+    )
+    write(tmp_path / "published.json", one)
+    with Memory.open(tmp_path / "gateway") as memory:
+        memory.adopt(decided)
+    write(tmp_path / "gateway" / "published.json", one)
+    said = {name: (ok, why) for name, ok, why in examine(config)}
+    assert said["publication"][0]
+    assert said[decided["adapter"]["name"]] == (True, "whole")
