@@ -212,12 +212,12 @@ def test_requests_that_all_fail_end_the_demo(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("skill", list(DRAWS))
 def test_questions_are_recognised_distinct_seeded_and_split(skill: str) -> None:
-    day, measured = split(SKILLS[skill], 120, 60, CONFIG.heldout_share, seed=3)
+    day, measured = split(SKILLS[skill], 100, 40, CONFIG.heldout_share, seed=3)
     texts = [q.text for q in (*day, *measured)]
-    assert len(texts) == len(set(texts)) == 180
+    assert len(texts) == len(set(texts)) == 140
     assert all(is_heldout(key(q.text), CONFIG.heldout_share) for q in measured)
     assert any(is_heldout(key(q.text), CONFIG.heldout_share) for q in day), "the gate needs some held-out questions"
-    assert (day, measured) == split(SKILLS[skill], 120, 60, CONFIG.heldout_share, seed=3)
+    assert (day, measured) == split(SKILLS[skill], 100, 40, CONFIG.heldout_share, seed=3)
     assert {recognise([{"role": "user", "content": t}], None, CONFIG.skills).name for t in texts} == {skill}
 
 

@@ -21,17 +21,17 @@ class Size:
 SKILLS = ("three_sums", "plus_minus", "minutes", "stories", "reviews")
 SIZES: Mapping[str, Size] = {
     "full": Size(
-        day={"three_sums": 170, "plus_minus": 320, "minutes": 70, "stories": 20, "reviews": 20},
+        day={"three_sums": 150, "plus_minus": 420, "minutes": 70, "stories": 20, "reviews": 20},
         measured={"three_sums": 100, "plus_minus": 100, "minutes": 40, "stories": 30, "reviews": 30},
         auto=15,
         epochs=4,
     ),
-    # Few lessons: more passes over them, and more of the day held out, or no gain could be told from chance.
+    # Few lessons, most of one skill: more passes over them, and more held out, or no gain could be told from chance.
     "small": Size(
-        day={"three_sums": 20, "plus_minus": 20, "minutes": 110, "stories": 8, "reviews": 12},
+        day={"three_sums": 12, "plus_minus": 20, "minutes": 100, "stories": 6, "reviews": 10},
         measured=dict.fromkeys(SKILLS, 20),
-        auto=8,
-        epochs=5,
+        auto=6,
+        epochs=6,
         heldout_share=0.25,
     ),
 }
