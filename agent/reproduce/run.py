@@ -34,10 +34,10 @@ async def reproduce(lab: Lab, task: Task, questions: Questions, sizes: Sizes, ga
     found = Result(rows={name: Row(name, {}, None) for name in _order(task)})
     try:
         await _system1_and_ways(lab, task, questions, found)
+        await _distil_system2(lab, task, questions, sizes, found)
         await _vote(lab, task, questions, sizes, found)
-        for name, taught in await _lessons(lab, task, questions, sizes):
-            await _student(lab, task, questions, found, name, taught)
         _judge(task, found, gate)
+        await _distil_the_rest(lab, task, questions, sizes, found)
         found.done = True
     except Paused:
         found.said.append("Unfinished: the same command goes on where this run stopped.")
@@ -64,17 +64,27 @@ async def _vote(lab: Lab, task: Task, questions: Questions, sizes: Sizes, found:
     _add(task, questions, found, name, await thought(lab, name, questions.test, voting))
 
 
-async def _lessons(lab: Lab, task: Task, questions: Questions, sizes: Sizes) -> list[tuple[str, Taught]]:
-    """The training sets of the three students. The unlabelled questions are thought through once for two of them."""
-    own = task.skill.model_copy(update={"method": "direct"})
-    teacher, self_taught = task.voting(task.ways[task.teacher], sizes.votes), task.voting(own, sizes.votes)
-    thoughts = await thought(lab, "thinking for Distill System 2", questions.train, teacher)
-    directs = await thought(lab, "voting for Distill System 1", questions.train, self_taught)
-    return [
-        (DISTILLED2, filtered(questions.train, thoughts, task.skill, task.right)),
-        (DISTILLED1, filtered(questions.train, directs, task.skill, task.right)),
-        (UNFILTERED, unfiltered(questions.train, thoughts, task.skill, task.right)),
-    ]
+async def _distil_system2(lab: Lab, task: Task, questions: Questions, sizes: Sizes, found: Result) -> None:
+    """The paper's student: the unlabelled questions thought through, filtered, learnt."""
+    thoughts = await _practised(lab, task, questions, sizes)
+    await _student(lab, task, questions, found, DISTILLED2, filtered(questions.train, thoughts, task.skill, task.right))
+
+
+async def _distil_the_rest(lab: Lab, task: Task, questions: Questions, sizes: Sizes, found: Result) -> None:
+    """Its two controls: the base's own direct answers behind the same filter, and System 2 without one."""
+    own = task.voting(task.skill.model_copy(update={"method": "direct"}), sizes.votes)
+    directs = await thought(lab, "voting for Distill System 1", questions.train, own)
+    await _student(lab, task, questions, found, DISTILLED1, filtered(questions.train, directs, task.skill, task.right))
+    thoughts = await _practised(lab, task, questions, sizes)
+    await _student(
+        lab, task, questions, found, UNFILTERED, unfiltered(questions.train, thoughts, task.skill, task.right)
+    )
+
+
+async def _practised(lab: Lab, task: Task, questions: Questions, sizes: Sizes) -> list[Answer]:
+    """The teacher's votes on the unlabelled questions."""
+    voting = task.voting(task.ways[task.teacher], sizes.votes)
+    return await thought(lab, "thinking for Distill System 2", questions.train, voting)
 
 
 async def _student(lab: Lab, task: Task, questions: Questions, found: Result, name: str, taught: Taught) -> None:
