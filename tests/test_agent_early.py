@@ -16,7 +16,7 @@ from agent.engine.client import Delta, Sampling
 from agent.in_force import InForce
 from agent.stream import streamed, streams_live
 from day_fakes import ScriptedEngine, asked, day
-from memory.records import Adapter, AdapterStatus, Completion, Draft, Message, Mode, System
+from memory.records import Adapter, AdapterStatus, Completion, Draft, Episode, Message, Mode, System
 from policies.calibration import Calibrator, usable
 from policies.confidence import FEATURES
 from policies.replay import replay
@@ -66,7 +66,7 @@ def a_day(tmp_path: Path, engine: Any, *, stop: bool = True, force: InForce = FO
     return day(tmp_path, engine, force=force, system1={"stop_early": stop}, **more)
 
 
-def draft_of(episode: Any) -> Draft:
+def draft_of(episode: Episode) -> Draft:
     assert episode.draft is not None
     return episode.draft
 
@@ -168,6 +168,7 @@ async def test_system1_streams_too_where_no_threshold_is_set_and_it_is_to_answer
     ask, skill = asked(one, LEARNT)
     assert streams_live(one, ask, skill)
     *pieces, episode = [piece async for piece in streamed(one, ask, skill)]
+    assert isinstance(episode, Episode)
     assert (pieces, episode.decision.system) == (["8", "8"], System.SYSTEM1)
     assert not streams_live(one, *asked(one, LEARNT, Mode.SYSTEM2))
     one.memory.close()
