@@ -22,6 +22,7 @@ ScoreMatrix = Mapping[str, Mapping[str, SkillScore]]
 
 Check = tuple[str, bool, str]
 Z_95 = 1.959964
+FEW = 10  # held-out questions below which "nothing lost" says little, and the sentence says so
 
 
 class PromoteSettings(Settings):
@@ -109,7 +110,8 @@ def loss_check(score: SkillScore, settings: PromoteSettings) -> Check:
     """The skill does not lose more than `max_loss` against the live System 1."""
     name = f"keep {score.skill}"
     if score.before - score.after <= settings.max_loss + 1e-9:
-        return (name, True, f"{_change(score)}: within the allowed {_points(settings.max_loss)}")
+        few = "" if score.n >= FEW else f", but {score.n} of them cannot exclude a larger loss"
+        return (name, True, f"{_change(score)}: within the allowed {_points(settings.max_loss)}{few}")
     won, lost = pairs(score)
     chance = sign_tail(lost, won)
     if chance > settings.loss_alpha:

@@ -139,3 +139,10 @@ def test_the_interval_holds_the_observed_change(n, data):
 def test_a_worse_candidate_never_helps(won, lost):
     tails = [sign_tail(won, lost + extra) for extra in range(3)]
     assert all(worse >= better for better, worse in pairwise(tails))
+
+
+def test_nothing_lost_on_a_few_questions_is_said_with_its_doubt() -> None:
+    few = judge(report(score("sums", 40, 10, 20, 0), score("reviews", 3, 3, 0, 0)), {}, PromoteSettings())
+    said = {name: sentence for name, _, sentence in few.checks}
+    assert said["keep reviews"].endswith("but 3 of them cannot exclude a larger loss")
+    assert said["keep sums"].endswith("within the allowed 3 points")

@@ -28,7 +28,7 @@ SIZES: Mapping[str, Size] = {
     ),
     # Few lessons, most of one skill: more passes over them, and more held out, or no gain could be told from chance.
     "small": Size(
-        day={"three_sums": 12, "plus_minus": 20, "minutes": 100, "stories": 6, "reviews": 10},
+        day={"three_sums": 12, "plus_minus": 20, "minutes": 100, "stories": 6, "reviews": 24},
         measured=dict.fromkeys(SKILLS, 20),
         auto=6,
         epochs=6,
