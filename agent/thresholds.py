@@ -11,7 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from agent.answer import Day
-from agent.vigil import VIGIL, Watch, rule_of, stored
+from agent.in_force import VIGIL
+from agent.vigil import Watch, rule_of, stored
 from memory.rows import ThresholdChange
 from memory.store import Memory
 

@@ -47,7 +47,7 @@ def in_words(threshold: Mapping[str, Any] | None) -> str:
     if threshold is None:
         return "no threshold was set."
     decided = f" Decided by {threshold['who']} on {when(threshold['when'])}: {threshold['why']}"
-    return threshold["says"] + (decided if threshold["when"] is not None else "")
+    return str(threshold["says"]) + (decided if threshold["when"] is not None else "")
 
 
 def percent(share: float | None) -> str:
