@@ -101,7 +101,8 @@ def near(rows: Sequence[Outcome], kept: Kept, threshold: float) -> list[Outcome]
 
 def _with(row: Outcome, known: Mapping[str, Any], signals: frozenset[str]) -> Outcome:
     paid = {name: known[name] if name in signals else None for name in ("agreement", "base_logprob")}
-    return replace(row, signals=replace(row.signals, **paid))
+    more = replace(row.signals, agreement=paid["agreement"], base_logprob=paid["base_logprob"])
+    return replace(row, signals=more)
 
 
 def _worth(name: str, sure: Floats, free: Floats, agrees: Floats, weight: Floats, seed: int) -> Worth:

@@ -33,7 +33,7 @@ async def test_every_call_of_a_method_names_its_stage(method: str) -> None:
     exporter = InMemorySpanExporter()
     traces = OtelTraces(exporter)
     engine: Any = traces.engine(ScriptedEngine(lambda model, text: REPLY))  # type: ignore[arg-type]
-    rule = SkillSettings(name="case", method=method, answer_type="number")  # type: ignore[arg-type]
+    rule = SkillSettings(name="case", method=method, answer_type="number")
     done = await deliberate(Problem(user("What is 3 + 5?"), rule), Think(engine, "base"), System2Settings())
     traces.close()
     spans = exporter.get_finished_spans()
