@@ -153,7 +153,7 @@ def _gsm_rows(part: str, folder: Path | None) -> list[Question]:
 
 def judge(n_test: int, n_train: int, seed: int, folder: Path | None = None) -> Questions:
     """Two answers to compare, each pair in both orders for the test and in one order for training."""
-    pairs = _judged(folder)
+    pairs = list({pair[0]: pair for pair in _judged(folder)}.values())  # a question is judged once
     random.Random(seed).shuffle(pairs)
     test = [q for pair in pairs[:n_test] for q in both_orders(*pair)]
     train = [both_orders(*pair)[i % 2] for i, pair in enumerate(pairs[n_test : n_test + n_train])]

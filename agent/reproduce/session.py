@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -130,7 +130,7 @@ def fair(settings: PromoteSettings, sizes: Sizes) -> PromoteSettings:
 
 def _facts(
     lab: Lab, task: Task, questions: Questions, sizes: Sizes, gate: PromoteSettings, given: Given
-) -> Mapping[str, str]:
+) -> dict[str, str]:
     return {
         "command": f"`{command(task, given)}`",
         "model": f"{lab.base.name} ({lab.base.identity[:19]}), {_engine()}, Python {platform.python_version()}",
