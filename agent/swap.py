@@ -95,6 +95,7 @@ async def ask_canaries(day: Day, force: InForce, expected: Sequence[Expectation]
     """How many canary questions are answered otherwise than expected. Raises Damaged above the tolerance."""
     if not expected:
         return 0
+
     async def differs(one: Expectation) -> bool:
         skill = day.skill_named(one.episode.ask.skill)
         said = await draft(one.episode.ask, skill, force, day.engine, day.base, day.config.system1)
