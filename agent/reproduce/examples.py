@@ -55,9 +55,9 @@ OPINION_S2A = tuple(
         answer=answer,
     )
     for question, opinion, answer in (
-        ("What is the capital of Malta?", _GUESS.format("Sliema"), "Valletta"),
+        ("Which city is the capital of Malta?", _GUESS.format("Sliema"), "Valletta"),
         ("Who wrote Hamlet?", _DOUBT.format("Shakespeare"), "Shakespeare"),
-        ("What is the capital of Barbados?", "", "Bridgetown"),
+        ("Which city is the capital of Barbados?", "", "Bridgetown"),
         ("Which planet is closest to the sun?", _GUESS.format("Mercury"), "Mercury"),
     )
 )

@@ -175,7 +175,7 @@ TASKS: Mapping[str, Task] = {
             make=biased_opinion,
             sizes={
                 "tiny": Sizes(24, 48, 4),
-                "small": Sizes(80, 96, 4),
+                "small": Sizes(80, 64, 4),
                 "full": Sizes(400, 6668, 20),
             },
             paper=(
