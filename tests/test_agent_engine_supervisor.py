@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from agent.engine import launch, stale
+from agent.engine.door import Door
 from agent.engine.settings import EngineSettings
 from agent.engine.supervisor import EngineState, Supervisor, last_lines
 from memory.errors import BadConfig, Unavailable
@@ -226,6 +227,8 @@ def test_the_key_is_in_the_environment_and_not_on_the_command_line() -> None:
     env = launch.environment(settings, "secret-key", "cpu", {})
     assert not any("secret-key" in word for word in words)
     assert env["VLLM_API_KEY"] == "secret-key"
+    assert words[words.index("--middleware") + 1] == f"{Door.__module__}.{Door.__name__}"
+    assert launch.environment(settings, "k", "cpu", {"VLLM_SERVER_DEV_MODE": "1"})["VLLM_SERVER_DEV_MODE"] == "0"
     assert env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
     assert words[words.index("--host") + 1] == "127.0.0.1"
     assert words[words.index("--kv-cache-memory-bytes") + 1] == str(2 * 1024**3)

@@ -104,6 +104,24 @@ def test_a_prompt_longer_than_the_context_names_the_messages(service: Service) -
     assert caught.value.param == "messages"
 
 
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer guessed"}])
+def test_the_engine_takes_no_order_of_anybody_but_the_service(service: Service, headers: dict[str, str]) -> None:
+    url, key = service.engine_address()
+    chat = {"model": "base", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    lora = {"lora_name": "planted", "lora_path": "/tmp"}
+    orders = {
+        "/v1/chat/completions": chat, "/v1/load_lora_adapter": lora, "/v1/unload_lora_adapter": lora,
+        "/invocations": chat, "/tokenize": {"model": "base", "prompt": "Hi"}, "/scale_elastic_ep": {}, "/pause": {},
+    }  # fmt: skip
+    found = {path: httpx.post(url + path, json=body, headers=headers).status_code for path, body in orders.items()}
+    assert set(found.values()) == {401}, found
+    assert httpx.get(f"{url}/metrics", headers=headers).status_code == 401
+    assert httpx.get(f"{url}/health").status_code == 200
+    known = {"Authorization": f"Bearer {key}"}
+    assert httpx.post(f"{url}/v1/chat/completions", json=chat, headers=known, timeout=60).status_code == 200
+    assert all(c.laddr.ip == "127.0.0.1" for c in service.engine().net_connections() if c.status == "LISTEN")
+
+
 def test_a_client_that_goes_away_stops_the_engine(service: Service) -> None:
     def running() -> float:
         url, key = service.engine_address()

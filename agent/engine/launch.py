@@ -65,6 +65,7 @@ def command(settings: EngineSettings, model: Path, port: int, device: Literal["c
         "--max-loras": str(settings.max_loras),
         "--max-lora-rank": str(settings.max_lora_rank),
         "--scheduling-policy": "priority",
+        "--middleware": "agent.engine.door.Door",
         # Sampling is ours to say: a model's own file may bring top_p (halves a CPU) or a repetition penalty.
         "--generation-config": "vllm",
     }
@@ -93,6 +94,7 @@ def environment(
         **inherited,
         "VLLM_API_KEY": key,
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+        "VLLM_SERVER_DEV_MODE": "0",  # its routes change weights, and it does not guard them
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",  # the model is a folder: nothing is fetched
