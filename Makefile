@@ -10,8 +10,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: help install demo test test-fast lint bench bench-quick clean
 
 help:
-	@echo "make demo              the whole loop on a real model: ask, think, remember, learn, swap (about half an hour on 2 cores)"
-	@echo "make demo SIZE=small   the same as a smoke run (about 12 minutes)"
+	@echo "make demo              the whole loop on a real model: ask, think, remember, learn, swap (about 20 minutes on 2 cores)"
+	@echo "make demo SIZE=small   the same as a smoke run (about 6 minutes)"
 	@echo "make test              every test, the real engine's included (20 minutes)"
 	@echo "make test-fast         the tests without an engine or a browser (1 minute)"
 	@echo "make bench             every figure of docs/benchmarks.md; make bench-quick in 5 minutes"
