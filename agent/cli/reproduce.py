@@ -18,6 +18,7 @@ def reproduce(
     votes: Annotated[int | None, typer.Option(min=1, max=64, help="samples for each unlabelled prompt")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, max=100, help="passes over the lessons")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the questions")] = 1,
+    controls: Annotated[bool, typer.Option(help="the rows Distill System 1 and unfiltered as well")] = True,
     data: Annotated[Path | None, typer.Option(help="folder of whole data sets; else small ones in the package")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="stop after so long; the same command goes on")] = None,
     page: Annotated[Path, typer.Option(help="markdown page that gets the task's section")] = Path("docs/paper.md"),
@@ -48,7 +49,7 @@ def reproduce(
 
     tasks = chosen(task)
     settings = configured(config, state_dir, model=model)
-    given = Given(size, test, train, votes, epochs, seed, data, page, minutes, engine_url, model)
+    given = Given(size, test, train, votes, epochs, seed, data, page, minutes, engine_url, controls, model)
     with out.errors.status("") as shown:
 
         def say(what: str, done: int, total: int) -> None:

@@ -5,14 +5,21 @@ from __future__ import annotations
 from policies.skills import Example
 
 
-def _coin(a: str, a_flips: bool, b: str, b_flips: bool) -> tuple[str, str, str, str]:
+def _coin(a: str, a_flips: bool, b: str, b_flips: bool) -> tuple[str, str, str, str, str]:
+    """The question; its steps with the states named, and with the changes named; it reworded; its answer."""
     said = [f"{who} {'flips' if does else 'does not flip'}" for who, does in ((a, a_flips), (b, b_flips))]
     first = "tails" if a_flips else "heads"
     last = "heads" if a_flips == b_flips else "tails"
     question = f"A coin is heads up. {said[0]} the coin. {said[1]} the coin. Is the coin still heads up?"
-    steps = f"heads; {said[0]}: {first}; {said[1]}: {last}."
+    states = f"heads; {said[0]}: {first}; {said[1]}: {last}."
+    turned = [f"heads {_turn(a_flips)} {first}", f"{first} {_turn(b_flips)} {last}"]
+    changes = f"{said[0]}: {turned[0]}. {said[1]}: {turned[1]}. It ends {last}."
     reworded = f"A coin shows heads. {said[0]}, so it shows {first}. {said[1]}, so it shows {last}. Does it show heads?"
-    return question, steps, reworded, "yes" if last == "heads" else "no"
+    return question, states, changes, reworded, "yes" if last == "heads" else "no"
+
+
+def _turn(flips: bool) -> str:
+    return "becomes" if flips else "stays"
 
 
 _COINS = tuple(
@@ -22,10 +29,12 @@ _COINS = tuple(
         ("Ann", False, "Bob", False),
         ("Max", True, "Eva", True),
         ("Kim", False, "Joe", True),
+        ("Ray", True, "Liz", True),
     )
 )
-COIN_COT = tuple(Example(question=q, reasoning=steps, answer=a) for q, steps, _, a in _COINS)
-COIN_RAR = tuple(Example(question=q, reasoning=reworded, answer=a) for q, _, reworded, a in _COINS)
+COIN_STATES = tuple(Example(question=q, reasoning=states, answer=a) for q, states, _, _, a in _COINS[:4])
+COIN_CHANGES = tuple(Example(question=q, reasoning=changes, answer=a) for q, _, changes, _, a in _COINS)
+COIN_RAR = tuple(Example(question=q, reasoning=reworded, answer=a) for q, _, _, reworded, a in _COINS[:4])
 
 _WORDS = (("window", "basket"), ("stream", "picnic"), ("garden", "lamp"), ("yellow", "truck"))
 _LETTERS = 'Take the last letters of the words in "{} {}" and concatenate them.'

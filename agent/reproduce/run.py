@@ -29,15 +29,18 @@ class Result:
     done: bool = False
 
 
-async def reproduce(lab: Lab, task: Task, questions: Questions, sizes: Sizes, gate: PromoteSettings) -> Result:
-    """Every row that the time allows. Raises what the engine and the trainer raise."""
+async def reproduce(
+    lab: Lab, task: Task, questions: Questions, sizes: Sizes, gate: PromoteSettings, *, controls: bool = True
+) -> Result:
+    """Every row that the time allows; with or without `controls`. Raises what the engine and the trainer raise."""
     found = Result(rows={name: Row(name, {}, None) for name in _order(task)})
     try:
         await _system1_and_ways(lab, task, questions, found)
         await _distil_system2(lab, task, questions, sizes, found)
         await _vote(lab, task, questions, sizes, found)
         _judge(task, found, gate)
-        await _distil_the_rest(lab, task, questions, sizes, found)
+        if controls:
+            await _distil_the_rest(lab, task, questions, sizes, found)
         found.done = True
     except Paused:
         found.said.append("Unfinished: the same command goes on where this run stopped.")

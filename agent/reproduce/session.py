@@ -43,6 +43,7 @@ class Given:
     page: Path | None = Path("docs/paper.md")
     minutes: float | None = None
     engine_url: str | None = None
+    controls: bool = True  # Distill System 1 and the unfiltered ablation as well
     model: str | None = None  # as the command line named it
 
 
@@ -100,7 +101,7 @@ async def _one(lab: Lab, task: Task, given: Given, config: Config) -> dict[str, 
     sizes = sizes_of(task, given)
     questions = task.make(sizes.test, sizes.train, given.seed, given.data)
     gate = fair(config.promote, sizes)
-    found = await reproduce(lab, task, questions, sizes, gate)
+    found = await reproduce(lab, task, questions, sizes, gate, controls=given.controls)
     before = _read(lab.folder / RESULTS)
     spent = (time.perf_counter() - started if lab.worked else 0.0) + float(before.get("wall_s", 0.0))
     date = time.strftime("%Y-%m-%d") if lab.worked else str(before.get("date", time.strftime("%Y-%m-%d")))
@@ -117,7 +118,8 @@ def command(task: Task, given: Given) -> str:
     numbers = {name: getattr(given, name) for name in ("test", "train", "votes", "epochs", "model")}
     numbers |= {"seed": given.seed if given.seed != Given().seed else None, "data": "DIR" if given.data else None}
     options = "".join(f" --{name} {value}" for name, value in numbers.items() if value is not None)
-    return f"secondnature reproduce {task.name} --size {given.size}{options}"
+    rows = "" if given.controls else " --no-controls"
+    return f"secondnature reproduce {task.name} --size {given.size}{options}{rows}"
 
 
 def fair(settings: PromoteSettings, sizes: Sizes) -> PromoteSettings:

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from agent.reproduce.answered import Answer
 from agent.reproduce.data import Question, Questions, biased_opinion, coin_flip, gsm8k, judge, last_letter
-from agent.reproduce.examples import COIN_COT, COIN_RAR, GSM8K_COT, LETTERS_COT, LETTERS_RAR, OPINION_S2A
+from agent.reproduce.examples import (
+    COIN_CHANGES,
+    COIN_RAR,
+    COIN_STATES,
+    GSM8K_COT,
+    LETTERS_COT,
+    LETTERS_RAR,
+    OPINION_S2A,
+)
 from agent.reproduce.rows import Right, Share, accuracy, by_opinion, exactly, judged, named
 from memory.records import AnswerType
 from policies.agree import AgreementSettings
@@ -108,15 +116,19 @@ TASKS: Mapping[str, Task] = {
             setup=(
                 'Two people flip a coin or do not; is it still heads up? System 1 is asked "Answer yes or no only." '
                 "The paper distils 2-step RaR. Rephrasing alone loses facts on a small model, so what is distilled "
-                "here is a chain of thought with four worked examples, one for each case."
+                'here is a chain of thought with worked examples, which name each change ("Eva flips: tails becomes '
+                'heads.") or, for comparison, only the states ("Eva flips: heads;").'
             ),
             skill=COIN,
             ways={
                 "System 2: 1-step RaR": _way(COIN, "rar", COIN_RAR, variant="one_step", max_tokens=96),
                 "System 2: 2-step RaR": _way(COIN, "rar", COIN_RAR, variant="two_step", max_tokens=96),
-                "System 2: CoT, worked examples": _way(COIN, "cot", COIN_COT, max_tokens=64),
+                "System 2: CoT, states in the examples": _way(COIN, "cot", COIN_STATES, max_tokens=64),
+                "System 2: CoT, changes in the examples": _way(
+                    COIN, "cot", COIN_CHANGES, max_tokens=64, temperature=0.4
+                ),
             },
-            teacher="System 2: CoT, worked examples",
+            teacher="System 2: CoT, changes in the examples",
             make=coin_flip,
             sizes={
                 "tiny": Sizes(24, 48, 4),
