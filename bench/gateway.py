@@ -181,30 +181,38 @@ def _row(what: str, level: int, found: list[tuple[list[float], float]], peer: li
     )
 
 
-def show(whole: list[Turn], first: list[Turn], rows: list[Row], swap: SwapRow | None) -> None:
-    """Three tables and the swaps."""
-    console = Console(width=120)
-    for title, turns in (("one at a time, in turn", whole), ("a stream's first words, in turn", first)):
-        table = Table("asked", "requests", "p50 ms", "p99 ms", "added ms (median, middle half)", title=title)
-        for t in turns:
-            added = f"{t.added_ms:+.2f} ({t.added_low_ms:+.2f} to {t.added_high_ms:+.2f})"
-            table.add_row(t.what, str(t.requests), f"{t.p50_ms:.1f}", f"{t.p99_ms:.1f}", added)
-        console.print(table)
+def show_turns(title: str, turns: Sequence[Turn]) -> None:
+    """One table."""
+    table = Table("asked", "requests", "p50 ms", "p99 ms", "added ms (median, middle half)", title=title)
+    for t in turns:
+        added = f"{t.added_ms:+.2f} ({t.added_low_ms:+.2f} to {t.added_high_ms:+.2f})"
+        table.add_row(t.what, str(t.requests), f"{t.p50_ms:.1f}", f"{t.p99_ms:.1f}", added)
+    Console(width=120).print(table)
+
+
+def show_rows(rows: Sequence[Row]) -> None:
+    """One table."""
     table = Table("asked", "at once", "requests", "p50 ms", "p99 ms", "answers/s", "throughput ratio", "p50 added ms")
     for r in rows:
         cells = (r.what, str(r.concurrency), str(r.requests), f"{r.p50_ms:.1f}", f"{r.p99_ms:.1f}")
         table.add_row(*cells, f"{r.per_s:.2f}", f"{r.ratio:.3f}", f"{r.p50_added_ms:+.1f}")
-    console.print(table)
-    if swap is not None:
-        console.print(told(swap), soft_wrap=True)
+    Console(width=120).print(table)
 
 
-async def measure(one: Served, given: argparse.Namespace) -> tuple[list[Turn], list[Turn], list[Row], SwapRow | None]:
-    """Everything, on one engine."""
-    whole = await in_turn(one, given.pairs, stream=False)
-    first = await in_turn(one, given.pairs, stream=True)
-    rows = await at_once(one, given.levels, given.rounds, given.seconds)
-    return whole, first, rows, await swaps(one, given.swaps, given.calm) if given.swaps else None
+async def measure(one: Served, given: argparse.Namespace) -> dict[str, Sequence[Turn | Row | SwapRow]]:
+    """Everything, on one engine; each part is shown as soon as it is there, unless all is wanted as JSON."""
+    found: dict[str, Sequence[Turn | Row | SwapRow]] = {}
+    for name, title, stream in (("in_turn", "one at a time", False), ("first_words", "a stream's first words", True)):
+        found[name] = turns = await in_turn(one, given.pairs, stream=stream) if given.pairs else []
+        if turns and not given.json:
+            show_turns(f"{title}, in turn", turns)
+    found["at_once"] = rows = await at_once(one, given.levels, given.rounds, given.seconds)
+    if rows and not given.json:
+        show_rows(rows)
+    found["swaps"] = swapped = [await swaps(one, given.swaps, given.calm)] if given.swaps else []
+    if swapped and not given.json:
+        print(told(swapped[0]), flush=True)
+    return found
 
 
 def main() -> None:
@@ -219,12 +227,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with served(adapters=2) as one:
-        whole, first, rows, swap = asyncio.run(measure(one, given))
+        found = asyncio.run(measure(one, given))
     if given.json:
-        parts = {"in_turn": whole, "first_words": first, "at_once": rows, "swaps": [swap] if swap else []}
-        print(json.dumps({name: [asdict(r) for r in part] for name, part in parts.items()}, indent=1))
-    else:
-        show(whole, first, rows, swap)
+        print(json.dumps({name: [asdict(row) for row in part] for name, part in found.items()}, indent=1))
 
 
 if __name__ == "__main__":
