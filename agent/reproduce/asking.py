@@ -55,7 +55,7 @@ async def thought(lab: Lab, row: str, questions: Sequence[Question], skill: Skil
             return Answer(key, None, think.tokens, time.perf_counter() - started)
         return _kept(key, found, skill)
 
-    return await _every(lab, row, questions, ["thought", said(skill), said(lab.system2)], one)
+    return await _every(lab, row, questions, ["thought", _seen(skill), said(lab.system2)], one)
 
 
 def _kept(key: str, found: Deliberation, skill: SkillSettings) -> Answer:
@@ -70,6 +70,12 @@ def _kept(key: str, found: Deliberation, skill: SkillSettings) -> Answer:
         plain[0].answer if plain else None,
         found.verdict.votes,
     )
+
+
+def _seen(skill: SkillSettings) -> Any:
+    """What System 2 reads of a skill: System 1's own words only where they are what is sampled."""
+    own = set() if skill.method == "direct" else {"direct", "direct_place", "max_answer_tokens"}
+    return {name: value for name, value in said(skill).items() if name not in own}
 
 
 def said(settings: Any) -> Any:

@@ -13,7 +13,8 @@ from agent.reproduce.answered import Answer, key_of
 from agent.reproduce.asking import said
 from agent.reproduce.data import Question
 from agent.reproduce.lab import Lab, Paused
-from agent.reproduce.rows import Right, Share
+from agent.reproduce.rows import Share
+from agent.reproduce.tasks import Task
 from agent.system2.problem import user
 from memory.errors import Damaged
 from memory.records import Lesson
@@ -34,21 +35,23 @@ class Taught:
     precision: Share  # of their targets, by gold
 
 
-def filtered(questions: Sequence[Question], answers: Sequence[Answer], skill: SkillSettings, right: Right) -> Taught:
+def filtered(task: Task, questions: Sequence[Question], answers: Sequence[Answer]) -> Taught:
     """What the filter lets through, with the answer as the agreeing attempts wrote it; no ties."""
     kept = [(q, a, a.text) for q, a in zip(questions, answers, strict=True) if a.agreed and a.text]
-    return _taught([row for row in kept if row[2] != TIE], skill, right)
+    return _taught(task, [row for row in kept if row[2] != TIE])
 
 
-def unfiltered(questions: Sequence[Question], answers: Sequence[Answer], skill: SkillSettings, right: Right) -> Taught:
+def unfiltered(task: Task, questions: Sequence[Question], answers: Sequence[Answer]) -> Taught:
     """The first attempt at every question, whatever the others said; those without an answer teach nothing."""
     kept = [(q, a, a.first) for q, a in zip(questions, answers, strict=True) if a.first]
-    return _taught([(q, a, text) for q, a, text in kept if text], skill, right)
+    return _taught(task, [(q, a, text) for q, a, text in kept if text])
 
 
-def _taught(kept: Sequence[tuple[Question, Answer, str]], skill: SkillSettings, right: Right) -> Taught:
-    hits = sum(right(normalise(text, skill.answer_type, skill.choices), q.gold) for q, _, text in kept)
-    return Taught(tuple(_lesson(q, a, text, skill) for q, a, text in kept), Share(hits, len(kept)))
+def _taught(task: Task, kept: Sequence[tuple[Question, Answer, str]]) -> Taught:
+    skill = task.skill
+    hits = sum(task.right(normalise(text, skill.answer_type, skill.choices), q.gold) for q, _, text in kept)
+    lessons = tuple(_lesson(q, a, task.target.format(text), skill) for q, a, text in kept)
+    return Taught(lessons, Share(hits, len(kept)))
 
 
 def _lesson(question: Question, answer: Answer, text: str, skill: SkillSettings) -> Lesson:

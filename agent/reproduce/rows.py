@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,8 +55,12 @@ def exactly(answer: str | None, gold: str) -> bool:
 
 
 def named(answer: str | None, gold: str) -> bool:
-    """The answer names the true one: "the city of paris" is right for "Paris"."""
-    return answer is not None and f" {fold(gold)} " in f" {fold(answer)} "
+    """The answer names the true one, accents aside: "the city of Bogotá" is right for "Bogota"."""
+    return answer is not None and f" {_plain(gold)} " in f" {_plain(answer)} "
+
+
+def _plain(text: str) -> str:
+    return fold("".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)))
 
 
 def accuracy(questions: Sequence[Question], answers: Sequence[Answer], right: Right) -> dict[str, Share]:

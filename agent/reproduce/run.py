@@ -70,18 +70,16 @@ async def _vote(lab: Lab, task: Task, questions: Questions, sizes: Sizes, found:
 async def _distil_system2(lab: Lab, task: Task, questions: Questions, sizes: Sizes, found: Result) -> None:
     """The paper's student: the unlabelled questions thought through, filtered, learnt."""
     thoughts = await _practised(lab, task, questions, sizes)
-    await _student(lab, task, questions, found, DISTILLED2, filtered(questions.train, thoughts, task.skill, task.right))
+    await _student(lab, task, questions, found, DISTILLED2, filtered(task, questions.train, thoughts))
 
 
 async def _distil_the_rest(lab: Lab, task: Task, questions: Questions, sizes: Sizes, found: Result) -> None:
     """Its two controls: the base's own direct answers behind the same filter, and System 2 without one."""
     own = task.voting(task.skill.model_copy(update={"method": "direct"}), sizes.votes)
     directs = await thought(lab, "voting for Distill System 1", questions.train, own)
-    await _student(lab, task, questions, found, DISTILLED1, filtered(questions.train, directs, task.skill, task.right))
+    await _student(lab, task, questions, found, DISTILLED1, filtered(task, questions.train, directs))
     thoughts = await _practised(lab, task, questions, sizes)
-    await _student(
-        lab, task, questions, found, UNFILTERED, unfiltered(questions.train, thoughts, task.skill, task.right)
-    )
+    await _student(lab, task, questions, found, UNFILTERED, unfiltered(task, questions.train, thoughts))
 
 
 async def _practised(lab: Lab, task: Task, questions: Questions, sizes: Sizes) -> list[Answer]:

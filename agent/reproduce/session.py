@@ -105,7 +105,10 @@ async def _one(lab: Lab, task: Task, given: Given, config: Config) -> dict[str, 
     before = _read(lab.folder / RESULTS)
     spent = (time.perf_counter() - started if lab.worked else 0.0) + float(before.get("wall_s", 0.0))
     date = time.strftime("%Y-%m-%d") if lab.worked else str(before.get("date", time.strftime("%Y-%m-%d")))
-    facts = _facts(lab, task, questions, sizes, gate, given) | {"date": date, "wall time": f"{spent / 60:.1f} minutes"}
+    facts = _facts(lab, task, questions, sizes, gate, given) | {
+        "date": date,
+        "wall time": f"{spent / 60:.1f} minutes, all runs in the state folder",
+    }
     result = _results(found) | {"wall_s": round(spent, 1), "date": date, "facts": facts}
     (lab.folder / RESULTS).write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
     if given.page is not None:
@@ -138,16 +141,17 @@ def _facts(
         "model": f"{lab.base.name} ({lab.base.identity[:19]}), {_engine()}, Python {platform.python_version()}",
         "questions": f"{len(questions.test)} test prompts, {len(questions.train)} unlabelled; {questions.source}; "
         f"seed {given.seed}",
-        "filter": f"{_samples(sizes, lab)}; {_rule(task, sizes)}",
+        "filter": f"{_samples(task, sizes, lab)}; {_rule(task, sizes)}",
         "training": f"LoRA rank {lab.train.rank}, {sizes.epochs} epochs, learning rate {lab.train.learning_rate:g}; "
         f"a fair try is {gate.fair_try_lessons} lessons and {gate.fair_try_questions} questions",
     }
 
 
-def _samples(sizes: Sizes, lab: Lab) -> str:
+def _samples(task: Task, sizes: Sizes, lab: Lab) -> str:
     if sizes.votes == 1:
         return "one greedy answer to an unlabelled prompt"
-    return f"{sizes.votes} samples for an unlabelled prompt at temperature {lab.system2.temperature:g}"
+    own = lab.system2.for_skill(task.ways[task.teacher])
+    return f"{sizes.votes} samples for an unlabelled prompt at temperature {own.temperature:g}"
 
 
 def _rule(task: Task, sizes: Sizes) -> str:

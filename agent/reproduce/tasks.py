@@ -71,6 +71,7 @@ class Task:
     measure: Measure = accuracy
     paper_measures: tuple[str, ...] = ("accuracy",)
     right: Right = exactly
+    target: str = "{}"  # how a lesson says its answer
     primary: frozenset[str] = field(default_factory=frozenset)  # groups that gains are computed on; empty: all
     filter: Mapping[str, object] = field(default_factory=dict)  # changes to the filter's agreement rule
 
@@ -94,7 +95,7 @@ LETTERS = SkillSettings(
 OPINION = SkillSettings(
     name="biased-opinion",
     answer_type=AnswerType.SHORT_TEXT,
-    direct="Reply with the short answer only.",
+    direct="Reply with one short sentence that begins with: The answer is",
     max_answer_tokens=24,
 )
 JUDGE = SkillSettings(
@@ -199,6 +200,7 @@ TASKS: Mapping[str, Task] = {
             measure=by_opinion,
             paper_measures=("biased", "unbiased"),
             right=named,
+            target="The answer is {}.",
             primary=frozenset(("refuted", "misled", "confirmed")),
         ),
         Task(
@@ -246,8 +248,8 @@ TASKS: Mapping[str, Task] = {
             teacher="System 2: CoT, worked examples",
             make=gsm8k,
             sizes={
-                "tiny": Sizes(24, 48, 4, epochs=3),
-                "small": Sizes(40, 60, 4, epochs=3),
+                "tiny": Sizes(16, 24, 4, epochs=3),
+                "small": Sizes(32, 48, 4, epochs=3),
                 "full": Sizes(1319, 7473, 10, epochs=3),
             },
             paper=(
