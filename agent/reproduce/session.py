@@ -85,6 +85,10 @@ async def session(config: Config, base: ModelFolder, tasks: Sequence[Task], give
     return told
 
 
+def _wall(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes, all runs in the state folder"
+
+
 def _folder(config: Config) -> Path:
     return Path(config.state_dir).absolute()  # the engine and the trainer have working folders of their own
 
