@@ -48,7 +48,7 @@ class Fleet:
         self.published: Published | None = None  # a learner's last, or what a gateway adopted
         self._on_file: int | None = None  # version that the file holds
         self.fault: str | None = None  # why the publication or a memory cannot be had now
-        self.waiting: str | None = "the engines at engine.urls are being looked at" if self.shared else None
+        self.waiting: str | None = "The engines at engine.urls are being looked at." if self.shared else None
         self.merged: dict[str, dict[str, Any]] = {}  # by origin: when, and how many of what
         self._publishing, self._one_look = threading.Lock(), asyncio.Lock()
 

@@ -58,6 +58,7 @@ def served(state_dir: Path, n: int = 3000) -> Iterator[Served]:
     config = settings(state_dir)
     daemon = Daemon(config, ModelFolder(str(state_dir), BASE, "folder", "scripted"), memory)
     daemon.engine = ScriptedEngine(script, logprob=NATS)
+    daemon.fleet.waiting = None  # no server is looked at: the scripted engine is ready
     daemon.day = daemon.night.day = replace(daemon.day, engine=daemon.engine, chance=lambda: 0.999)
     daemon.day.pointer.flip(in_force_for(daemon.day, memory.live()))
     with running(daemon, config) as url:
