@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from adapters.manifest import CONFIG, WEIGHTS, Manifest, adapter_digest, adapter_name, write_manifest
 from memory.records import Adapter, AdapterStatus, AnswerType, Lesson
 
 BASE = "sha256:" + "b" * 64
-TEMPLATE = (
-    "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>{% endfor %}"
-    "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
-)
 
 
 def lesson(question: str, answer: str, skill: str = "sum", weight: float = 1.0) -> Lesson:
@@ -25,39 +20,6 @@ def lesson(question: str, answer: str, skill: str = "sum", weight: float = 1.0) 
 
 def sums(n: int) -> list[Lesson]:
     return [lesson(f"What is {i} + {i + 1}?", str(2 * i + 1)) for i in range(n)]
-
-
-def tiny_tokenizer() -> Any:
-    """One token per character; chat turns end with </s>."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    letters = [chr(i) for i in range(32, 127)] + ["\n"]
-    vocabulary = {token: i for i, token in enumerate(["<s>", "</s>", "<unk>", *letters])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    inner.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
-    )
-    tokenizer.chat_template = TEMPLATE
-    return tokenizer
-
-
-def tiny_model(folder: Path) -> Path:
-    """A random two-layer Qwen2 with its tokenizer, as a folder."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(7)
-    tokenizer = tiny_tokenizer()
-    config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, eos_token_id=1,
-    )  # fmt: skip
-    Qwen2ForCausalLM(config).save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
-    return folder
 
 
 def made_adapter(out: Path, number: int, base: str = BASE) -> Manifest:

@@ -11,7 +11,8 @@ import pytest
 
 from adapters.dataset import Anchor, Item, batches, encode, flatten, read_data, write_data
 from adapters.job import Job, TrainSettings, rate, read_job, write_job
-from adapters_fakes import BASE, lesson, sums, tiny_tokenizer
+from adapters_fakes import BASE, lesson, sums
+from bench.kills.model import tiny_tokenizer
 from memory.errors import BadInput
 
 ANCHOR = Anchor(({"role": "user", "content": "Name a colour."},), "Blue", ended=False)

@@ -16,7 +16,8 @@ from adapters.dataset import Anchor, encode, read_data, write_data
 from adapters.job import Job, TrainSettings, write_job
 from adapters.manifest import verify
 from adapters.process import BAD_JOB, DISK_FULL, OUT_OF_MEMORY, STOPPED, fault
-from adapters_fakes import BASE, sums, tiny_model
+from adapters_fakes import BASE, sums
+from bench.kills.model import tiny_model
 from memory.errors import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,9 +16,9 @@ import pytest
 
 from adapters.manifest import verify
 from adapters.model import ModelFolder
-from adapters_fakes import tiny_model
 from agent.answer import Day, answer
 from agent.learn import Night
+from bench.kills.model import tiny_model
 from day_fakes import ScriptedEngine, asked, day
 from memory.errors import Conflict
 from memory.records import AdapterStatus, Message, Mode

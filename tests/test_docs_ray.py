@@ -19,7 +19,7 @@ from adapters.dataset import Anchor, write_data
 from adapters.job import Job, TrainSettings, write_job
 from adapters.manifest import verify
 from adapters.model import ModelFolder, folder_identity, get_model
-from adapters_fakes import BASE, sums, tiny_model
+from adapters_fakes import BASE, sums
 from agent.distil import TrainingFailed, distil
 from agent.engine.check import matrix_shapes, write_adapter
 from agent.engine.client import Sampling
@@ -27,6 +27,7 @@ from agent.engine.launch import BASE as BASE_NAME
 from agent.engine.launch import command, environment
 from agent.engine.pool import EnginePool
 from agent.engine.settings import EngineSettings
+from bench.kills.model import tiny_model
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "docs" / "deploy"

@@ -13,7 +13,7 @@ TEMPLATE = (
 )
 
 
-def tokenizer() -> Any:
+def tiny_tokenizer() -> Any:
     """One token per printable character; turns end with </s>."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -30,20 +30,21 @@ def tokenizer() -> Any:
     return made
 
 
-def main(folder: Path) -> None:
-    """Write the folder."""
+def tiny_model(folder: Path) -> Path:
+    """Write a random two-layer Qwen2 with its tokenizer. Returns the folder."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(7)
-    letters = tokenizer()
+    letters = tiny_tokenizer()
     config = Qwen2Config(
         vocab_size=len(letters), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, eos_token_id=1,
     )  # fmt: skip
     Qwen2ForCausalLM(config).save_pretrained(str(folder))
     letters.save_pretrained(str(folder))
+    return folder
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    tiny_model(Path(sys.argv[1]))
