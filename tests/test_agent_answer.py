@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.answer import answer, obstacle, require_ready, thinking
-from agent.engine.client import Priority
+from agent.engine.client import Priority, Sampling
 from agent.in_force import InForce
 from agent.stream import streamed, streams_live
 from day_fakes import SURE, ScriptedEngine, asked, day
 from memory.errors import TooMany, Unavailable
-from memory.records import Adapter, AdapterStatus, Mode, System
+from memory.records import Adapter, AdapterStatus, Completion, Message, Mode, System
 from policies.confidence import FEATURES
 
 ADAPTER = Adapter("sn-0001-aaaaaa", "d" * 64, "sha256:base", AdapterStatus.LIVE, 1.0, 10, 1.0, "test")
@@ -100,6 +101,36 @@ async def test_an_audit_checks_a_direct_answer_in_the_background(tmp_path: Path)
     (audit,) = one.memory.audits(episode.ask.id)
     assert audit.agrees
     assert [row.agrees for row in one.memory.outcomes()] == [True]
+    await one.audits.stop()
+    one.memory.close()
+
+
+async def test_audits_that_never_end_hold_no_answer_back_and_take_no_place_of_a_users(tmp_path: Path) -> None:
+    class StuckAudits(ScriptedEngine):
+        async def chat(
+            self, model: str, messages: Sequence[Message], sampling: Sampling, *, priority: int = 0
+        ) -> tuple[Completion, ...]:
+            if priority == Priority.AUDIT:
+                stuck.set()
+                await asyncio.Event().wait()
+            return await super().chat(model, messages, sampling, priority=priority)
+
+    stuck = asyncio.Event()
+    one = day(
+        tmp_path, StuckAudits(script), force=calibrated(4.0, 0.9, ADAPTER), chance=0.0,
+        admission={"system1_active": 1, "system1_waiting": 0, "system2_active": 1, "system2_waiting": 0,
+                   "audit_active": 1, "audit_waiting": 3},
+    )  # fmt: skip
+    one.audits.start(lambda ask, skill: thinking(one, ask, skill, Priority.AUDIT))
+    first = await answer(one, *asked(one, "What is 3 + 5?"))
+    await stuck.wait()
+    later = [await answer(one, *asked(one, "What is 3 + 5?", number=n)) for n in range(2, 9)]
+    thought = await answer(one, *asked(one, "What is 3 + 5?", Mode.SYSTEM2, number=9))
+    assert (first.decision.audit, thought.decision.system) == (True, System.SYSTEM2)
+    assert {episode.decision.system for episode in later} == {System.SYSTEM1}
+    audited = [episode for episode in later if episode.decision.audit]
+    assert (len(audited), one.audits.waiting) == (3, 3), "one is held by the engine, three wait, the rest is let be"
+    assert {episode.decision.propensity for episode in later if not episode.decision.audit} == {0.0}, "and is logged so"
     await one.audits.stop()
     one.memory.close()
 
