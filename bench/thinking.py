@@ -45,7 +45,7 @@ CAP = 8
 DEMO = Path(__file__).parent / "demo" / "service.yaml"
 FIXED = AgreementSettings(block=CAP, max_samples=CAP, stop="never")
 ADAPTIVE = AgreementSettings(block=4, max_samples=CAP)  # the defaults
-SKILLS = ("three_sums", "plus_minus", "minutes", "perimeter", "reviews")
+SKILLS = ("three_sums", "plus_minus", "minutes", "reviews")
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def show(rows: Sequence[Row]) -> None:
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(prog="python -m bench.thinking", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--questions", type=int, default=6, help="of each of the five skills")
+    parser.add_argument("--questions", type=int, default=6, help="of each of the four skills")
     parser.add_argument("--at-once", type=int, default=4, help="questions thought through at once")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--json", action="store_true")

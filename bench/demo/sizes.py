@@ -26,9 +26,10 @@ SIZES: Mapping[str, Size] = {
         auto=15,
         epochs=4,
     ),
-    # Few lessons, most of one skill: more passes over them, and more held out, or no gain could be told from chance.
+    # Few lessons, most of two skills: more passes over them, and more held out, or no gain could be told from chance.
+    # A skill of which System 1 knows something needs its share of them, or the others' lessons overwrite it.
     "small": Size(
-        day={"three_sums": 12, "plus_minus": 20, "minutes": 100, "stories": 6, "reviews": 24},
+        day={"three_sums": 48, "plus_minus": 12, "minutes": 100, "stories": 4, "reviews": 24},
         measured=dict.fromkeys(SKILLS, 20),
         auto=6,
         epochs=6,
