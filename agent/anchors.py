@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adapters.dataset import Anchor
-from agent.answer import Day
+from agent.day import Day
 from agent.distil import Progress
 from agent.engine.client import Priority, Sampling
 from agent.in_turn import in_turn

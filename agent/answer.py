@@ -11,21 +11,16 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from agent.day import Alike, Day, require_ready
+from agent.day import Day
 from agent.grey import is_grey
 from agent.in_force import InForce
-from agent.routing import decide, fall_back, limit_of, obstacle, surely_system2, unusual
-from agent.steps import consulting, deliberating, drafting, thinking
+from agent.routing import decide, fall_back, limit_of, surely_system2
+from agent.steps import consulting, deliberating, drafting
 from agent.system1 import scored
 from agent.traces import answered as told_answer
 from agent.traces import asked as told_ask
 from memory.records import Ask, Completion, Deliberation, Draft, Episode, Grade, RouteDecision, System
 from policies.skills import SkillSettings, direct_messages
-
-__all__ = [
-    "Alike", "Day", "answer", "consulting", "decide", "deliberating", "direct_episode", "drafting", "obstacle",
-    "remember", "require_ready", "thinking", "unusual",
-]  # fmt: skip
 
 log = logging.getLogger("secondnature.answer")
 

@@ -15,9 +15,9 @@ from adapters.manifest import verify
 from adapters.model import ModelFolder
 from adapters.registry import reconcile
 from agent.admission import Room
-from agent.answer import Day, thinking
 from agent.audits import Audits
 from agent.config import Config
+from agent.day import Day
 from agent.engine.check import EngineCheck, check_base
 from agent.engine.client import Engine, Priority
 from agent.engine.launch import BASE
@@ -34,6 +34,7 @@ from agent.novelty import keep_lessons
 from agent.recalibrate import in_force_for, keep_calibrated
 from agent.scheduler import Scheduler, note_seen
 from agent.skills import update_states
+from agent.steps import thinking
 from agent.swap import Swap, swap
 from agent.traces import open_traces
 from agent.trust import keep_house

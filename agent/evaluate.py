@@ -11,7 +11,7 @@ from adapters.dataset import Anchor
 from adapters.evaluate import Asked
 from adapters.evaluate import report as scored
 from agent.anchors import canaries, logprobs
-from agent.answer import Day
+from agent.day import Day
 from agent.distil import Progress
 from agent.engine.client import Priority
 from agent.in_force import InForce

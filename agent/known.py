@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from agent.answer import Day
+from agent.day import Day
 from memory.records import Episode, Message
 from memory.rows import Feedback
 from memory.store import Memory

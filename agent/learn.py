@@ -18,7 +18,7 @@ from adapters.manifest import Manifest
 from adapters.model import ModelFolder
 from adapters.registry import adapter_of, next_number
 from agent.anchors import make_anchors
-from agent.answer import Day
+from agent.day import Day
 from agent.distil import distil
 from agent.evaluate import Examined, examine, replays, report
 from agent.forget import delete_folder

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from agent.answer import Day
+from agent.day import Day
 from memory.errors import SecondNatureError
 from memory.store import Memory
 from policies.matching import Matcher, learn

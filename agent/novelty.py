@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from agent.answer import Day
+from agent.day import Day
 from memory.errors import SecondNatureError
 from memory.store import Memory
 from policies.novelty import Lessons, lessons

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from agent.answer import Day
+from agent.day import Day
 from agent.groups import undecided
 from agent.in_force import MACHINES, RECALIBRATION, InForce
 from agent.skills import update_states

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.answer import Day
+from agent.day import Day
 from agent.in_force import InForce
 from agent.in_turn import in_turn
 from agent.system1 import draft

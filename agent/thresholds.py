@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from agent.answer import Day
+from agent.day import Day
 from agent.in_force import VIGIL
 from agent.vigil import Watch, rule_of, stored
 from memory.rows import ThresholdChange

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from agent.answer import Day
+from agent.day import Day
 from agent.in_force import MACHINES
 from agent.recalibrate import in_force_for
 from agent.thresholds import in_force

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agent.answer import Day
+from agent.day import Day
 from agent.in_force import MACHINES, VIGIL, InForce
 from memory.records import Audit, Episode, SkillState, System
 from memory.rows import ThresholdChange

@@ -15,9 +15,9 @@ from fastapi import FastAPI
 
 from adapters.model import ModelFolder
 from adapters_fakes import BASE
-from agent.answer import Day
 from agent.config import Config
 from agent.daemon import Daemon
+from agent.day import Day
 from agent.http.app import build
 from agent.recalibrate import in_force_for
 from agent.serve import take_port, url_of

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.admission import Room
-from agent.answer import Day
 from agent.audits import Audits
 from agent.config import Config
+from agent.day import Day
 from agent.engine.client import Delta, Raw, Sampling
 from agent.in_force import InForce, Pointer
 from agent.metrics import Metrics

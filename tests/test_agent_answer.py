@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.answer import answer, obstacle, require_ready, thinking
+from agent.answer import answer
+from agent.day import require_ready
 from agent.engine.client import Priority, Sampling
 from agent.in_force import InForce
+from agent.routing import obstacle
+from agent.steps import thinking
 from agent.stream import streamed, streams_live
 from day_fakes import SURE, ScriptedEngine, asked, day
 from memory.errors import TooMany, Unavailable

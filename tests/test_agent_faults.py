@@ -19,10 +19,11 @@ import orjson
 import pytest
 import uvicorn
 
-from agent.answer import Day, thinking
+from agent.day import Day
 from agent.engine.client import Priority, Sampling
 from agent.http.app import build, no_lifespan
 from agent.in_force import InForce
+from agent.steps import thinking
 from agent.swap import _retiring, swap
 from agent.trust import TrustSettings, daily
 from day_fakes import ScriptedEngine, asked, day

@@ -10,8 +10,9 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from agent.answer import Day, answer, thinking
+from agent.answer import answer
 from agent.cli.commands import app as commands
+from agent.day import Day
 from agent.engine.client import Priority
 from agent.evaluate import examine, report
 from agent.groups import groups, grown, keep_groups, kept, look
@@ -20,6 +21,7 @@ from agent.http.guard import LOCAL
 from agent.known import known
 from agent.learn import heldout
 from agent.skills import table
+from agent.steps import thinking
 from agent.tuning import apply_threshold
 from day_fakes import ScriptedEngine, day
 from memory.errors import NotFound

@@ -16,7 +16,8 @@ import pytest
 
 from adapters.manifest import verify
 from adapters.model import ModelFolder
-from agent.answer import Day, answer
+from agent.answer import answer
+from agent.day import Day
 from agent.learn import Night
 from bench.kills.model import tiny_model
 from day_fakes import ScriptedEngine, asked, day

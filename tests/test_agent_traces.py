@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent.answer import Day, answer, thinking
+from agent.answer import answer
+from agent.day import Day
 from agent.engine.client import Priority
+from agent.steps import thinking
 from agent.stream import streamed
 from agent.traces import NoTraces, OtelTraces, TraceSettings, open_traces
 from day_fakes import ScriptedEngine, asked, day

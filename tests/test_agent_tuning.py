@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.answer import Day, answer
+from agent.answer import answer
+from agent.day import Day
 from agent.groups import undecided
 from agent.recalibrate import WHO, outcomes_of
 from agent.tuning import apply_threshold, logged, undo_threshold, whatif

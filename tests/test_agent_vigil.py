@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.answer import Day, answer, thinking
+from agent.answer import answer
+from agent.day import Day
 from agent.engine.client import Priority
 from agent.in_force import RECALIBRATION, VIGIL, InForce
 from agent.recalibrate import in_force_for, set_by_hand
+from agent.steps import thinking
 from agent.vigil import Vigil, alarmed_at, moved, rule_of
 from day_fakes import SUMS, SURE, ScriptedEngine, asked, day
 from memory.records import System

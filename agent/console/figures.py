@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from agent.answer import Day
+from agent.day import Day
 from agent.skills import matrix, versions
 from agent.thresholds import in_force
 from agent.tuning import newest_by_hand

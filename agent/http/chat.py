@@ -13,11 +13,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agent.answer import Day, answer, require_ready, unusual
+from agent.answer import answer
+from agent.day import Day, require_ready
 from agent.http import shape
 from agent.http.access import Identity, identity, require
 from agent.http.guard import spent
 from agent.http.passthrough import forwarded, forwarded_stream
+from agent.routing import unusual
 from agent.stream import streamed, streams_live
 from memory.errors import BadInput, CallerGone, NotFound, SecondNatureError
 from memory.records import Ask, Episode, Message, Mode

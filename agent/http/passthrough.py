@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from agent.answer import Day, direct_episode
+from agent.answer import direct_episode
+from agent.day import Day
 from agent.engine.client import Raw
 from agent.engine.wire import error
 from agent.http import shape
