@@ -18,7 +18,7 @@ from bench.kills.engine import shadow
 from bench.kills.world import ROOT, SETTINGS
 from bench.served import Running
 from bench.soak.__main__ import soak, written
-from bench.soak.report import Point, drawn, section, summed
+from bench.soak.report import Answered, Point, drawn, section, summed
 from bench.sums import sums_service
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -51,9 +51,10 @@ def test_a_soak_is_summed_and_drawn() -> None:
         Point(10.0, 100, 5.0, 9.0, {"explained: 429": 2}, 200.0, 3000.0, ["swap sn-0001-aaaaaa"]),
         Point(20.0, 50, None, None, {"unexplained: ReadError": 1}, 210.0, 3000.0, ["night begins"]),
     ]
-    told = summed(points, [0.005] * 150)
+    told = summed(points, [Answered(5.0, 0.005)] * 100 + [Answered(15.0, 0.02)] * 50, night=(11.0, 20.0))
     assert (told["answers"], told["unexplained"], told["swaps"], told["p99_ms_worst_bucket"]) == (150, 1, 1, 9.0)
     assert (told["p50_ms"], told["nights"]) == (5.0, ["night begins"])
+    assert (told["p50_p99_ms_by_day"], told["p50_p99_ms_at_night"]) == ((5.0, 5.0), (20.0, 20.0))
     picture = ElementTree.fromstring(drawn(points, "150 answers"))
     assert len(picture.findall(f"{SVG}polyline")) == 4
     assert len(picture.findall(f"{SVG}line")) == 2
@@ -82,6 +83,7 @@ def test_a_dry_soak_answers_swaps_and_learns(scripted: Running, tmp_path: Path) 
     told = written(one, tmp_path / "soak", page)
     assert told["unexplained"] == 0, told
     assert told["answers"] > 20
+    assert told["p50_p99_ms_at_night"][0], "the night's own latencies are told"
     assert told["swaps"] >= 2
     assert told["nights"][0] == "night begins"
     assert told["nights"][1] in ("night promoted", "night rejected")

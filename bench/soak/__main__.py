@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 
 from bench.section import write_section
-from bench.soak.report import UNEXPLAINED, Point, drawn, section, summed
+from bench.soak.report import UNEXPLAINED, Answered, Point, drawn, section, summed
 from bench.sums import sums_service
 
 BUCKET_S = 10.0  # seconds that one point of the graph stands for
@@ -53,12 +53,18 @@ class Soak:
         self.swap_s, self.bucket_s = swap_s, bucket_s
         self.chance = random.Random(seed)
         self.started = time.monotonic()
-        self.every: list[float] = []  # seconds, of every answer
+        self.every: list[Answered] = []
         self.latencies: list[float] = []  # seconds, of the bucket under way
         self.failures: Counter[str] = Counter()
         self.events: list[str] = []
         self.points: list[Point] = []
         self.learning = False
+        self.night: tuple[float, float] | None = None  # seconds since the start at which it began and ended
+
+    @property
+    def at_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
 
     @property
     def left(self) -> float:
@@ -90,7 +96,7 @@ class Soak:
             kind = await self._sent(body)
             if kind is None:
                 self.latencies.append(time.monotonic() - began)
-                self.every.append(self.latencies[-1])
+                self.every.append(Answered(self.at_s, self.latencies[-1]))
             else:
                 self.failures[kind] += 1
                 await asyncio.sleep(1.0)  # as a client that reads Retry-After would
@@ -135,6 +141,7 @@ class Soak:
         said = await self._told("POST", "/api/night", json={"why": "soak"})
         begun = said is not None and said.status_code == 200
         self.events.append("night begins" if begun else "night refused")
+        began_s = self.at_s
         while begun:
             await asyncio.sleep(min(LOOK_S, self.seconds / 10))
             now = await self._told("GET", "/api/night")
@@ -143,6 +150,7 @@ class Soak:
             if not now.json()["running"]:
                 last = now.json()["last"][0]
                 self.events.append(f"night {last['outcome']}")
+                self.night = (began_s, self.at_s)
                 break
         self.learning = False
 
@@ -158,8 +166,7 @@ class Soak:
         events, self.events = self.events, []
         low, high = np.percentile(np.array(taken) * 1000, (50, 99)).tolist() if taken else (None, None)
         below = sum(_rss(child) for child in _children(self.process))
-        at_s = time.monotonic() - self.started
-        return Point(at_s, len(taken), low, high, failures, _rss(self.process), below, events)
+        return Point(self.at_s, len(taken), low, high, failures, _rss(self.process), below, events)
 
     def end(self) -> None:
         """A last point for what ended after the last look."""
@@ -211,7 +218,7 @@ def service(state_dir: Path | None) -> Iterator[tuple[str, int]]:
 
 def written(one: Soak, out: Path, page: Path | None) -> dict[str, Any]:
     """Write the figures, the graph and the page's section; returns the sum."""
-    told = summed(one.points, one.every)
+    told = summed(one.points, one.every, one.night)
     figures = json.dumps({"sum": told, "points": [asdict(p) for p in one.points]}, indent=1)
     out.with_suffix(".json").write_text(figures)
     words = f"{told['answers']} answers in {told['minutes']:.0f} minutes, {told['unexplained']} unexplained failures"

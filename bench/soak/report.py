@@ -29,12 +29,24 @@ class Point:
     events: list[str] = field(default_factory=list)
 
 
-def summed(points: Sequence[Point], latencies: Sequence[float] = ()) -> dict[str, Any]:
-    """The run in a few numbers. `latencies`: seconds of every answer."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer."""
+
+    at_s: float  # when it was whole, seconds since the start
+    seconds: float  # how long it took
+
+
+def summed(
+    points: Sequence[Point], answers: Sequence[Answered] = (), night: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    """The run in a few numbers. `night`: seconds since the start at which it began and ended."""
     failures = sum((Counter(point.failures) for point in points), Counter())
     events = [event for point in points for event in point.events]
     half = len(points) // 2
-    low, high = np.percentile(np.array(latencies) * 1000, (50, 99)).tolist() if latencies else (None, None)
+    low, high = _percentiles(answers)
+    at_night = [a for a in answers if night and night[0] <= a.at_s <= night[1]]
+    by_day = [a for a in answers if night and not night[0] <= a.at_s <= night[1]]
     return {
         "minutes": points[-1].at_s / 60,
         "answers": sum(point.answers for point in points),
@@ -42,6 +54,8 @@ def summed(points: Sequence[Point], latencies: Sequence[float] = ()) -> dict[str
         "unexplained": sum(n for kind, n in failures.items() if kind.startswith(UNEXPLAINED)),
         "p50_ms": low,
         "p99_ms": high,
+        "p50_p99_ms_by_day": _percentiles(by_day),
+        "p50_p99_ms_at_night": _percentiles(at_night),
         "p99_ms_worst_bucket": max((p.p99_ms for p in points if p.p99_ms is not None), default=None),
         "swaps": sum(event.startswith("swap sn-") for event in events),
         "nights": [event for event in events if event.startswith("night")],
@@ -49,6 +63,14 @@ def summed(points: Sequence[Point], latencies: Sequence[float] = ()) -> dict[str
         "service_mib_second_half": _median([point.service_mib for point in points[half:]]),
         "below_mib_most": max(point.below_mib for point in points),
     }
+
+
+def _percentiles(answers: Sequence[Answered]) -> tuple[float | None, float | None]:
+    """p50 and p99 in milliseconds; None without an answer."""
+    if not answers:
+        return None, None
+    low, high = np.percentile([1000 * a.seconds for a in answers], (50, 99)).tolist()
+    return low, high
 
 
 def _median(values: Sequence[float]) -> float | None:
@@ -112,7 +134,9 @@ def section(told: dict[str, Any], picture: str, command: str) -> str:
         ("requests answered", f"{told['answers']}"),
         ("failures", failures),
         ("of them unexplained (no 429 or 503 with Retry-After)", f"**{told['unexplained']}**"),
-        ("latency p50, p99", f"{_n(told['p50_ms'])} ms, {_n(told['p99_ms'])} ms"),
+        ("latency p50, p99", _pair((told["p50_ms"], told["p99_ms"]))),
+        ("by day", _pair(told["p50_p99_ms_by_day"])),
+        ("while the night ran", _pair(told["p50_p99_ms_at_night"])),
         ("p99 of the worst ten seconds", f"{_n(told['p99_ms_worst_bucket'])} ms"),
         ("swaps", f"{told['swaps']}"),
         ("night", "; ".join(told["nights"]) or "none"),
@@ -128,3 +152,7 @@ def section(told: dict[str, Any], picture: str, command: str) -> str:
 
 def _n(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
+
+
+def _pair(values: tuple[float | None, float | None]) -> str:
+    return ", ".join(f"{_n(value)} ms" for value in values)
