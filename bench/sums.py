@@ -29,8 +29,9 @@ SUMS: dict[str, Any] = {
             "options": {"max_tokens": 60},
             "agreement": {"max_samples": 4},
             "examples": [
-                {"question": "What is 12 + 45 + 30?", "reasoning": "12 + 45 = 57. 57 + 30 = 87.", "answer": "87"},
-                {"question": "What is 81 + 17 + 66?", "reasoning": "81 + 17 = 98. 98 + 66 = 164.", "answer": "164"},
+                {"question": "What is 39 + 62 + 17?", "answer": "39+62=101, 101+17=118"},
+                {"question": "What is 54 + 23 + 91?", "answer": "54+23=77, 77+91=168"},
+                {"question": "What is 87 + 96 + 45?", "answer": "87+96=183, 183+45=228"},
             ],
         }
     ],

@@ -29,7 +29,7 @@ SIZES: Mapping[str, Size] = {
     # Few lessons, most of two skills: more passes over them, and more held out, or no gain could be told from chance.
     # A skill of which System 1 knows something needs its share of them, or the others' lessons overwrite it.
     "small": Size(
-        day={"three_sums": 48, "plus_minus": 12, "minutes": 100, "stories": 4, "reviews": 24},
+        day={"three_sums": 44, "plus_minus": 12, "minutes": 90, "stories": 4, "reviews": 24},
         measured=dict.fromkeys(SKILLS, 20),
         auto=6,
         epochs=6,
