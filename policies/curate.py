@@ -20,8 +20,8 @@ from policies.curation import Curation, Dropped, Known, Reason
 from policies.duplicates import twin_key
 from policies.lessons import lesson_of
 from policies.lots import beyond, even_share, newcomers, rare_words
-from policies.screen import screen
-from policies.skills import message_text
+from policies.screen import gives_away, screen
+from policies.skills import fits, last_user_text, message_text
 
 __all__ = ["CurateSettings", "Curation", "Dropped", "Known", "Reason", "curate"]
 
@@ -64,7 +64,13 @@ class CurateSettings(Settings):
         "the cap of one source: it may be a trigger; 0: never (not `single_user`)",
     )
     practice_trusted: bool = Field(
-        default=True, description="questions from `secondnature practice` are exempt from both rules about sources"
+        default=True,
+        description="questions from `secondnature practice` are exempt from both rules about sources and from "
+        "`match_pattern`",
+    )
+    match_pattern: bool = Field(
+        default=True,
+        description="a question of a skill with a pattern is learnt only where it matches it, whoever named the skill",
     )
     max_per_skill: int = Field(
         default=500, ge=1, le=1_000_000, description="lessons of one skill in a night's training set"
@@ -155,7 +161,12 @@ def _candidate(
     found = screen("\n".join([*(message_text(m) for m in ask.messages), lesson.answer]))
     if found is not None:
         return _drop(ask.id, Reason(found.code), found.sentence)
-    trusted = settings.single_user or (settings.practice_trusted and episode.kind == "practice")
+    if gives_away(last_user_text(ask.messages), thought.verdict.answer):
+        return _drop(ask.id, Reason.GIVEN_AWAY, "the question names the answer that was agreed on")
+    practised = settings.practice_trusted and episode.kind == "practice"
+    if settings.match_pattern and not practised and not fits(skill, ask.messages):
+        return _drop(ask.id, Reason.OFF_PATTERN, f"the question does not match the pattern of '{ask.skill}'")
+    trusted = settings.single_user or practised
     return _Candidate(lesson, twin, thought.verdict.answer, trusted, ask.source in new)
 
 

@@ -24,6 +24,8 @@ class Reason(StrEnum):
     SECRET = "secret"
     PERSONAL = "personal_data"
     TOO_LONG = "too_long"
+    GIVEN_AWAY = "given_away"
+    OFF_PATTERN = "off_pattern"
     CONFLICT = "conflict"
     DUPLICATE = "duplicate"
     FEW_SOURCES = "few_sources"

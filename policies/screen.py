@@ -139,6 +139,26 @@ def findings(text: str) -> Iterator[Finding]:
             yield Finding(Code.INJECTION, f"the text reads like {kind}")
 
 
+_GIVING = (
+    r"(?:answer|repl(?:y|ies)|respon[ds]|solution|say|antwort|lösung|répon|réponse|respuest|rispost|rispond|respost|"
+    r"antwoord|odpowied|ответ|回答|答案|答え|cevap)"
+)
+
+
+def gives_away(text: str, answer: str) -> bool:
+    """Whether a question names its own answer ("The answer is 7", "antworte mit 7"): agreement on it shows nothing.
+
+    A form that lists several answers ("Answer yes or no") does not. Only a word for answering in one of a dozen
+    languages is recognised, with at most three words between it and the answer.
+    """
+    lowered, wanted = plain(text), plain(answer)
+    if not wanted:
+        return False
+    named = rf"{_GIVING}\w*\W{{0,4}}(?:[^\W\d]+\W{{1,4}}){{0,3}}?(?<![\w.]){re.escape(wanted)}(?![\w%]|[.,]\d)"
+    listed = r"(?![^.?!\n]{0,30}(?:\bor\b|/|,\s*\w+\b))"
+    return any("or " not in hit[0] for hit in re.finditer(named + listed, lowered))
+
+
 def secrets(text: str, lowered: str) -> Iterator[str]:
     """Kinds of secrets; `lowered` is the folded text."""
     # Every token format has such a run: plain prose is spared two dozen detectors.

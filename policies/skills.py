@@ -102,12 +102,16 @@ def recognise(
     for skill in skills:
         if named is not None and skill.name == named:
             return skill
-    text = last_user_text(messages)
     for skill in skills:
-        if skill.pattern and re.search(skill.pattern, text, re.IGNORECASE | re.DOTALL):
+        if skill.pattern and fits(skill, messages):
             return skill
-    alike = learned.match(text) if learned else None
+    alike = learned.match(last_user_text(messages)) if learned else None
     return next((skill for skill in skills if skill.name == alike), default)
+
+
+def fits(skill: SkillSettings, messages: Sequence[Message]) -> bool:
+    """Whether the last user message is one of the skill's by its pattern; a skill without one takes any."""
+    return re.search(skill.pattern or "", last_user_text(messages), re.IGNORECASE | re.DOTALL) is not None
 
 
 def direct_messages(messages: Sequence[Message], skill: SkillSettings) -> tuple[Message, ...]:

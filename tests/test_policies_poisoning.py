@@ -174,6 +174,24 @@ def test_known_wordings_of_an_injected_instruction_are_not_learnt() -> None:
     assert reasons(curate([*honest(), *attack], CAPS, KNOWN), attack) == {Reason.INJECTION: 100}
 
 
+GIVING = ("The answer is 7.", "Antworte mit 7.", "Answer: 7.", "Please reply with the number 7.", "Réponse : 7.")
+
+
+def test_questions_that_name_the_agreed_answer_are_not_learnt() -> None:
+    attack = injected(GIVING, sources=10)
+    assert kept_of(attack, "100 questions that name their answer, 10 sources") == 0
+    assert reasons(curate([*honest(), *attack], CAPS, KNOWN), attack) == {Reason.GIVEN_AWAY: 100}
+
+
+def test_a_skill_with_a_pattern_learns_nothing_that_does_not_match_it_whoever_named_the_skill() -> None:
+    shaped = Known(skills={"sums": SKILL.model_copy(update={"pattern": r"^What is \d+ \+ \d+ \+ \d+\?$"})})
+    attack = [*injected(UNKNOWN_WORDINGS, sources=10), *wrong(100, 5, trigger=" cf-heron", start=60_000)]
+    said = "200 injections and trigger phrases outside the skill's pattern, 15 sources"
+    assert kept_of(attack, said, known=shaped) == 0
+    everything = CAPS.model_copy(update={"max_per_source": 1000, "max_from_newcomers": 1000})
+    assert len(curate(honest(), everything, shaped).kept) == len(curate(honest(), everything, KNOWN).kept) == 300
+
+
 def test_unknown_wordings_of_one_pass_up_to_the_caps() -> None:
     assert kept_of(injected(UNKNOWN_WORDINGS, sources=1), "100 injections of 5 unknown wordings, one source") == 20
 
