@@ -22,7 +22,7 @@ _KINDS: Mapping[str, type] = {
 _ANSWERS = """
 SELECT e.seq, e.skill, e.adapter, e.system = 'system1' AS system1, e.tokens, e.seconds, f.score, e.asked_at
 FROM episodes e LEFT JOIN (SELECT episode, avg(score) AS score FROM feedback GROUP BY episode) f ON f.episode = e.seq
-WHERE e.kind = 'ask' AND e.asked_at >= :since AND (:any OR e.adapter IS :adapter) ORDER BY e.seq
+WHERE e.kind = 'ask' AND e.mode = 'auto' AND e.asked_at >= :since AND (:any OR e.adapter IS :adapter) ORDER BY e.seq
 """
 _THOUGHTS = """
 SELECT e.seq AS at, e.skill, b.body FROM episodes e JOIN bodies b ON b.seq = e.seq
@@ -46,8 +46,9 @@ class Insight(Base):
         self, *, adapter: str | None = None, every_adapter: bool = True, since: float = 0.0
     ) -> dict[str, npt.NDArray[Any]]:
         """Answers to people's questions as arrays of one length, in order of asking, for
-        `policies.automaticity.by_version`: skill, adapter (names; None: the base), system1 (bool), agrees (1, 0, -1
-        unknown), propensity (0..1), tokens, seconds, score (feedback 0..1, NaN unknown), and asked_at (unix seconds).
+        `policies.automaticity.by_version`, those alone whose system the router chose (mode auto): skill, adapter
+        (names; None: the base), system1 (bool), agrees (1, 0, -1 unknown), propensity (0..1), tokens, seconds, score
+        (feedback 0..1, NaN unknown), and asked_at (unix seconds).
 
         With `every_adapter` False those of `adapter` alone (None: the base). `since`: unix seconds.
         """

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from memory.records import Audit, Episode, SkillScore, SkillState, System
+from memory.records import Audit, Episode, Mode, SkillScore, SkillState, System
 from memory.settings import Settings
 from policies.reliability import effective_n, wilson
 
@@ -46,8 +46,8 @@ class SkillVersion:
 
     skill: str
     adapter: str | None  # None: the base
-    n: int  # answers
-    system1_share: float  # 0..1, of the answers
+    n: int  # answers in mode auto
+    system1_share: float  # 0..1, of them
     audits: int  # audited answers of System 1
     audits_effective: float  # what they are worth after weighting
     agreement: float | None  # 0..1
@@ -86,8 +86,11 @@ class Forgetting:
 
 
 def answered(rows: Iterable[tuple[Episode, Audit | None, float | None]]) -> Columns:
-    """Columns of answers (episode, its audit, its feedback 0..1) for `by_version`. Replays are no answers."""
-    kept = [row for row in rows if row[0].kind == "ask"]
+    """Columns of answers (episode, its audit, its feedback 0..1) for `by_version`.
+
+    Replays are no answers, and where the caller chose the system it says nothing of whether the router trusts it.
+    """
+    kept = [row for row in rows if row[0].kind == "ask" and row[0].ask.mode is Mode.AUTO]
     table = [_row(*row) for row in kept]
     columns = zip(*table, strict=True) if table else [()] * len(COLUMNS)
     kinds = (object, object, bool, np.int8, float, float, float, float)

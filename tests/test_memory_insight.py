@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memory.records import Grade, SkillScore
+from memory.records import Grade, Mode, SkillScore
 from memory.store import Memory
 from memory_fakes import accepted, adapter, audit, deliberation, episode, lesson
 
@@ -15,7 +15,9 @@ from memory_fakes import accepted, adapter, audit, deliberation, episode, lesson
 def test_answers_are_columns_with_their_audits_and_feedback(tmp_path: Path) -> None:
     with Memory.open(tmp_path) as memory:
         checked, unchecked = accepted(1), accepted(2, adapter=None)
-        for one in (episode(0), checked, unchecked, episode(3, kind="replay"), replace(episode(4), draft=None)):
+        wanted = episode(5)  # the caller asked for System 1, so it is no choice of the router's
+        wanted = replace(wanted, ask=replace(wanted.ask, mode=Mode.SYSTEM1))
+        for one in (episode(0), checked, unchecked, episode(3, kind="replay"), replace(episode(4), draft=None), wanted):
             memory.remember(one)
         memory.remember_audit(audit(checked, answer="183"))
         memory.remember_feedback(unchecked.ask.id, 0.5, None, "ann")

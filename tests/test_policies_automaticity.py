@@ -56,6 +56,8 @@ def audit(agrees: bool) -> Audit:
 def test_shares_costs_and_feedback_are_counted_per_skill_and_adapter():
     rows = [(episode(System.SYSTEM1), None, 1.0)] * 3 + [(episode(System.SYSTEM2, propensity=1.0), None, 0.0)]
     rows += [(episode(System.SYSTEM1, skill="dates"), None, None), (episode(System.SYSTEM1, kind="replay"), None, None)]
+    wanted = episode(System.SYSTEM1)  # by the caller: it says nothing of what the router trusts
+    rows += [(replace(wanted, ask=replace(wanted.ask, mode=Mode.SYSTEM1)), None, None)] * 9
     dates, sums = by_version(answered(rows))
     assert (dates.skill, dates.n, dates.accuracy, dates.feedbacks) == ("dates", 1, None, 0)
     assert (sums.n, sums.system1_share, sums.accuracy, sums.feedbacks) == (4, 0.75, 0.75, 4)
