@@ -29,6 +29,7 @@ LOOK_EVERY_S = 300.0  # seconds between looks at the newest questions
 PAGE = 500  # episodes read at once
 MEMBERS = 200  # questions of a group that tell its answers' type and the examples, the newest
 SHOWN = 3  # examples
+ID_CHARS = 8  # of the founding episode's id, in a group's
 DIRECT = {
     AnswerType.NUMBER: "Answer with the number only.",
     AnswerType.YES_NO: "Answer yes or no only.",
@@ -168,7 +169,8 @@ def _once(newest_first: Iterable[Episode]) -> list[Episode]:
 
 
 def _texts(asked: Sequence[Episode]) -> list[tuple[str, str]]:
-    return [(episode.ask.prompt_key, last_user_text(episode.ask.messages)) for episode in asked]
+    # An id outlives its question, so it must tell nothing of it: the end of an episode's id is drawn by chance.
+    return [(episode.ask.id[-ID_CHARS:], last_user_text(episode.ask.messages)) for episode in asked]
 
 
 def _told(name: str, members: Sequence[Episode], group: Grown | None) -> dict[str, Any]:

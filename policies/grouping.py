@@ -70,7 +70,7 @@ class Founders:
 class Group:
     """Questions that resemble one another."""
 
-    id: str  # that of a founded group, else "like-" and the head of its first question's prompt key
+    id: str  # that of a founded group, else "like-" and the name of its first question
     members: tuple[int, ...]  # positions among the questions given, in order of arrival
 
     @property
@@ -85,7 +85,7 @@ def grow(
     least: int = GroupSettings().least_shown,
     founded: Sequence[tuple[str, str]] = (),
 ) -> list[Group]:
-    """Groups of (prompt key, text) in order of arrival, the largest first; smaller ones than `least` are left out.
+    """Groups of (name, text) in order of arrival, the largest first; smaller ones than `least` are left out.
 
     `founded`: (id, text) of groups that there are already: they come first, whatever arrives, and keep their ids.
     """
@@ -103,7 +103,7 @@ def grow(
             members[best].append(i)
         else:
             centres[len(ids)] = vector
-            ids.append(f"like-{questions[i][0][:8]}")
+            ids.append(f"like-{questions[i][0]}")
             members.append([i])
     groups = [Group(name, tuple(own)) for name, own in zip(ids, members, strict=True) if len(own) >= least]
     return sorted(groups, key=lambda group: (-group.n, group.id))

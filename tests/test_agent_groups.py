@@ -79,6 +79,8 @@ async def test_questions_of_a_kind_become_a_skill_that_outcomes_and_the_table_kn
     await look(one)
     (skill,) = one.alike.grown
     assert (skill.name[:5], skill.answer_type, skill.observe) == ("like-", AnswerType.NUMBER, True)
+    founder = one.memory.episode(kept(one.memory)[0].founder)
+    assert founder.ask.prompt_key[:8] not in skill.name, "the name outlives its question and tells nothing of it"
     told = await ask(one, minutes(77))
     assert told.ask.skill == skill.name
     assert (told.reply, told.decision.system) == ("That makes 4620.", System.SYSTEM1)  # answered as before
