@@ -17,7 +17,7 @@ from agent.reproduce.data import Questions
 from agent.reproduce.lab import Lab
 from agent.reproduce.rows import judged, named
 from agent.reproduce.run import Result, reproduce
-from agent.reproduce.session import Given, chosen, fair, sizes_of
+from agent.reproduce.session import Given, chosen, command, fair, sizes_of
 from agent.reproduce.table import HEAD, markdown, put
 from agent.reproduce.tasks import DISTILLED1, DISTILLED2, SYSTEM1, TASKS, UNFILTERED, Sizes
 from agent.system2.settings import System2Settings
@@ -199,6 +199,13 @@ def test_tasks_are_run_in_the_order_they_are_named() -> None:
     assert len(chosen(["all"])) == 5
     with pytest.raises(BadInput, match="coin-flip"):
         chosen(["coins"])
+
+
+def test_the_page_names_the_command_that_makes_the_run_from_nothing() -> None:
+    given = Given(size="tiny", test=8, learning_rate=0.0001, seed=2, minutes=3.0, controls=False)
+    told = f"secondnature reproduce {TASK.name} --size tiny --test 8 --learning-rate 0.0001 --seed 2 --no-controls"
+    assert command(TASK, given) == told
+    assert command(TASK, Given()) == f"secondnature reproduce {TASK.name} --size small"
 
 
 def test_sizes_can_be_named_and_changed() -> None:

@@ -17,6 +17,9 @@ def reproduce(
     train: Annotated[int | None, typer.Option(min=4, help="unlabelled prompts, instead of the size's")] = None,
     votes: Annotated[int | None, typer.Option(min=1, max=64, help="samples for each unlabelled prompt")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, max=100, help="passes over the lessons")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=1e-6, max=1e-1, help="peak rate of the training, instead of the settings'")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the questions")] = 1,
     controls: Annotated[bool, typer.Option(help="the rows Distill System 1 and unfiltered as well")] = True,
     data: Annotated[Path | None, typer.Option(help="folder of whole data sets; else small ones in the package")] = None,
@@ -49,11 +52,15 @@ def reproduce(
 
     tasks = chosen(task)
     settings = configured(config, state_dir, model=model)
-    given = Given(size, test, train, votes, epochs, seed, data, page, minutes, engine_url, controls, model)
+    given = Given(
+        size, test, train, votes, epochs, learning_rate, seed, data, page, minutes, engine_url, controls, model
+    )
     with out.errors.status("") as shown:
 
         def say(what: str, done: int, total: int) -> None:
             shown.update(f"{what}: {done} of {total}")
+            if not out.errors.is_terminal and done == total:
+                out.errors.print(f"{what}: {total} done", markup=False)
 
         told = asyncio.run(session(settings, get_model(settings.model), tasks, given, say))
     if json:

@@ -38,6 +38,7 @@ class Given:
     train: int | None = None
     votes: int | None = None
     epochs: int | None = None
+    learning_rate: float | None = None  # peak; None: the settings'
     seed: int = 1
     data: Path | None = None
     page: Path | None = Path("docs/paper.md")
@@ -76,7 +77,8 @@ async def session(config: Config, base: ModelFolder, tasks: Sequence[Task], give
         model = await _model(bench) if given.engine_url else BASE
         for task in tasks:
             answers = Answered(folder / task.name / "answers.jsonl")
-            train = config.train.model_copy(update={"epochs": sizes_of(task, given).epochs})
+            rate = given.learning_rate or config.train.learning_rate
+            train = config.train.model_copy(update={"epochs": sizes_of(task, given).epochs, "learning_rate": rate})
             lab = Lab(bench, base, model, answers, folder / task.name, config.system2, train, say, until)
             told[task.name] = await _one(lab, task, given, config)
             answers.close()
@@ -122,9 +124,9 @@ async def _one(lab: Lab, task: Task, given: Given, config: Config) -> dict[str, 
 
 def command(task: Task, given: Given) -> str:
     """The command that makes this run from nothing: what shapes the results, and no more."""
-    numbers = {name: getattr(given, name) for name in ("test", "train", "votes", "epochs", "model")}
+    numbers = {name: getattr(given, name) for name in ("test", "train", "votes", "epochs", "learning_rate", "model")}
     numbers |= {"seed": given.seed if given.seed != Given().seed else None, "data": "DIR" if given.data else None}
-    options = "".join(f" --{name} {value}" for name, value in numbers.items() if value is not None)
+    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in numbers.items() if value is not None)
     rows = "" if given.controls else " --no-controls"
     return f"secondnature reproduce {task.name} --size {given.size}{options}{rows}"
 
