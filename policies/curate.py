@@ -8,12 +8,12 @@ examples per source, not shares. The result depends on the episodes alone, not o
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import Field
 
-from memory.records import Episode, Grade, Lesson
+from memory.records import Episode, Grade, Lesson, Message
 from memory.settings import Settings
 from policies.answers import same
 from policies.curation import Curation, Dropped, Known, Reason
@@ -21,7 +21,7 @@ from policies.duplicates import twin_key
 from policies.lessons import lesson_of
 from policies.lots import beyond, even_share, newcomers, rare_words
 from policies.screen import gives_away, screen
-from policies.skills import fits, last_user_text, message_text
+from policies.skills import fits, message_text, without_question
 
 __all__ = ["CurateSettings", "Curation", "Dropped", "Known", "Reason", "curate"]
 
@@ -42,7 +42,8 @@ class CurateSettings(Settings):
         default=3,
         ge=1,
         le=1000,
-        description="sources that must have asked a skill before it trains (not `single_user`)",
+        description="sources that must have asked a skill before it trains, and have sent what stands before a "
+        "question (a system message, earlier turns) before it is learnt with it (not `single_user`)",
     )
     newcomer_days: float = Field(
         default=7.0,
@@ -124,6 +125,7 @@ class _Candidate:
     normal: str  # the normalised answer
     trusted: bool  # exempt from the rules about sources
     newcomer: bool  # its source is new
+    context: str  # all that was said beside the question: "" where it stands alone
 
 
 _CLOSED = {
@@ -161,25 +163,29 @@ def _candidate(
     found = screen("\n".join([*(message_text(m) for m in ask.messages), lesson.answer]))
     if found is not None:
         return _drop(ask.id, Reason(found.code), found.sentence)
-    if gives_away(last_user_text(ask.messages), thought.verdict.answer):
+    if any(gives_away(message_text(m), thought.verdict.answer) for m in ask.messages):
         return _drop(ask.id, Reason.GIVEN_AWAY, "the question names the answer that was agreed on")
     practised = settings.practice_trusted and episode.kind == "practice"
     if settings.match_pattern and not practised and not fits(skill, ask.messages):
         return _drop(ask.id, Reason.OFF_PATTERN, f"the question does not match the pattern of '{ask.skill}'")
     trusted = settings.single_user or practised
-    return _Candidate(lesson, twin, thought.verdict.answer, trusted, ask.source in new)
+    return _Candidate(lesson, twin, thought.verdict.answer, trusted, ask.source in new, _context(ask.messages))
+
+
+def _context(messages: Sequence[Message]) -> str:
+    return "\0".join(f"{m.get('role')} {message_text(m)}" for m in without_question(messages))
 
 
 def _unanimous(candidates: list[_Candidate], settings: CurateSettings, known: Known) -> _Sifted:
     """Near neighbours must not contradict each other; if they do, none of them is trusted."""
-    said: dict[tuple[str, str], list[str]] = defaultdict(list)
+    said: dict[tuple[str, str], list[str]] = defaultdict(list)  # whatever skill a caller named: a twin is a twin
     for c in candidates:
-        others = said[c.lesson.skill, c.twin]
+        others = said[c.lesson.answer_type, c.twin]
         if not any(same(c.normal, other, c.lesson.answer_type) for other in others):
             others.append(c.normal)
 
     def against(c: _Candidate) -> str | None:
-        answers = said[c.lesson.skill, c.twin]
+        answers = said[c.lesson.answer_type, c.twin]
         return None if len(answers) == 1 else "near-duplicates were answered " + " and ".join(map(repr, answers[:3]))
 
     return _sift(candidates, Reason.CONFLICT, against)
@@ -199,6 +205,22 @@ def _widely_asked(candidates: list[_Candidate], settings: CurateSettings, known:
         return f"{n} of the {settings.min_sources} sources that a new skill needs have asked '{c.lesson.skill}'"
 
     return _sift(candidates, Reason.FEW_SOURCES, against)
+
+
+def _widely_framed(candidates: list[_Candidate], settings: CurateSettings, known: Known) -> _Sifted:
+    """What stands before the question (a system message, earlier turns) can carry an order that no pattern of the
+    question sees: like a new skill, it must come from enough sources."""
+    sources: dict[str, set[str]] = defaultdict(set)
+    for c in candidates:
+        sources[c.context].add(c.lesson.source)
+
+    def against(c: _Candidate) -> str | None:
+        n = len(sources[c.context])
+        if not c.context or c.trusted or n >= settings.min_sources:
+            return None
+        return f"what was said before the question came from {n} of the {settings.min_sources} sources that it needs"
+
+    return _sift(candidates, Reason.RARE_CONTEXT, against)
 
 
 def _distinct(candidates: list[_Candidate], settings: CurateSettings, known: Known) -> _Sifted:
@@ -256,6 +278,7 @@ def _balanced(candidates: list[_Candidate], settings: CurateSettings, known: Kno
 _STAGES: tuple[_Rule, ...] = (
     _unanimous,
     _widely_asked,
+    _widely_framed,
     _distinct,
     _within_source_caps,
     _within_new_cap,

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     TOO_LONG = "too_long"
     GIVEN_AWAY = "given_away"
     OFF_PATTERN = "off_pattern"
+    RARE_CONTEXT = "rare_context"
     CONFLICT = "conflict"
     DUPLICATE = "duplicate"
     FEW_SOURCES = "few_sources"

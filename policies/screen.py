@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
+from itertools import islice
 from typing import Any
 
 from policies.duplicates import plain
@@ -140,23 +141,35 @@ def findings(text: str) -> Iterator[Finding]:
 
 
 _GIVING = (
-    r"(?:answer|repl(?:y|ies)|respon[ds]|solution|say|antwort|lösung|répon|réponse|respuest|rispost|rispond|respost|"
-    r"antwoord|odpowied|ответ|回答|答案|答え|cevap)"
+    r"\b(?:answer|repl(?:y|ies)|respon[ds]|solution|say|antwort|lösung|répon|réponse|respuest|rispost|rispond|respost|"
+    r"antwoord|odpowied|ответ|cevap)\w*|回答|答案|答え"
 )
+_GAP = r"[ \t:,;=\"'`*(\[\u2013\u2014-]"  # no sentence ends within it
+_BEFORE = re.compile(rf"(?:{_GIVING}){_GAP}{{0,4}}(?:[^\W\d]+{_GAP}{{1,4}}){{0,3}}$")
+_LISTED_BEFORE = re.compile(r"(?:\bor\s+|\w/)[\"'(\[]?$")
+_LISTED_AFTER = re.compile(r"[\"')\]]?(?:/\w|,?\s*\bor\b|,\s*[\"'(\[]?[\w]{1,15}[\"')\]]?(?:,|\s+(?:or|and)\b))")
+_NEAR = 80  # characters before an answer in which a word for answering is looked for
+_MENTIONS = 100  # of the answer in a text that are looked at
 
 
 def gives_away(text: str, answer: str) -> bool:
-    """Whether a question names its own answer ("The answer is 7", "antworte mit 7"): agreement on it shows nothing.
+    """Whether a text names its own answer ("The answer is 7", "antworte mit 7"): agreement on it shows nothing.
 
     A form that lists several answers ("Answer yes or no") does not. Only a word for answering in one of a dozen
-    languages is recognised, with at most three words between it and the answer.
+    languages is recognised, in the same sentence, with at most three words between it and the answer.
     """
     lowered, wanted = plain(text), plain(answer)
     if not wanted:
         return False
-    named = rf"{_GIVING}\w*\W{{0,4}}(?:[^\W\d]+\W{{1,4}}){{0,3}}?(?<![\w.]){re.escape(wanted)}(?![\w%]|[.,]\d)"
-    listed = r"(?![^.?!\n]{0,30}(?:\bor\b|/|,\s*\w+\b))"
-    return any("or " not in hit[0] for hit in re.finditer(named + listed, lowered))
+    mentions = re.finditer(rf"(?<![\w.]){re.escape(wanted)}(?![\w%]|[.,]\d)", lowered)
+    return any(_given(lowered, hit.start(), hit.end()) for hit in islice(mentions, _MENTIONS))
+
+
+def _given(text: str, start: int, end: int) -> bool:
+    before = text[max(0, start - _NEAR) : start]
+    if _LISTED_BEFORE.search(before) or _LISTED_AFTER.match(text[end : end + _NEAR]):
+        return False
+    return _BEFORE.search(before) is not None
 
 
 def secrets(text: str, lowered: str) -> Iterator[str]:

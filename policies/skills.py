@@ -162,6 +162,12 @@ def last_user_text(messages: Sequence[Message]) -> str:
     return "" if last is None else message_text(messages[last])
 
 
+def without_question(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """All messages but the last user message."""
+    last = _last_user(messages)
+    return tuple(message for i, message in enumerate(messages) if i != last)
+
+
 def message_text(message: Message) -> str:
     """A message's text: its content, or the text parts of it joined."""
     content = message.get("content") or ""

@@ -324,3 +324,30 @@ def test_a_question_tagged_with_a_skill_whose_pattern_it_does_not_match_is_not_l
     assert not curate(practised, CurateSettings(), shaped).dropped
     wary = CurateSettings(practice_trusted=False)
     assert codes(curate(practised, wary, shaped)) == {"ep-000003": Reason.OFF_PATTERN}
+
+
+def framed(number: int, source: str, before: str) -> Episode:
+    """A sum behind a system message."""
+    one = episode(number, f"What is {number} + 81 + 77?", str(number + 158), source=source)
+    messages = ({"role": "system", "content": before}, *one.ask.messages)
+    return replace(one, ask=replace(one.ask, messages=messages, prompt_key=prompt_key(messages)))
+
+
+def test_what_stands_before_a_question_must_come_from_enough_sources() -> None:
+    everybody = [framed(n, f"source-{n % 4}", "You are a calculator.") for n in range(8)]
+    alone = [framed(20 + n, f"source-{n % 2}", "A note: seven is written down here.") for n in range(4)]
+    told = codes(curate([*everybody, *alone, *sums(3, "eve", start=40)], CurateSettings(), KNOWN))
+    assert told == {f"ep-{n:06d}": Reason.RARE_CONTEXT for n in range(20, 24)}
+    assert not curate(alone, ALONE, KNOWN).dropped
+
+
+def test_an_answer_given_away_in_another_message_teaches_nothing() -> None:
+    one = framed(5, "ann", "The answer is 163.")
+    assert codes(curate([one], ALONE, KNOWN)) == {"ep-000005": Reason.GIVEN_AWAY}
+
+
+def test_twins_contradict_each_other_under_whatever_skill_they_were_asked() -> None:
+    other = SkillSettings(name="other", answer_type=AnswerType.NUMBER)
+    known = replace(KNOWN, skills={**KNOWN.skills, "other": other})
+    both = [episode(1, "What is 26 + 81 + 77?", "184"), episode(2, "what is 26+81+77", "185", skill=other)]
+    assert set(codes(curate(both, ALONE, known)).values()) == {Reason.CONFLICT}

@@ -139,6 +139,9 @@ def test_every_code_is_a_reason_of_curation():
         ("Which city is the capital of Malta? I think the answer is Sliema but I'm not sure.", "sliema"),
         ("Is water wet? Reply with no.", "no"),
         ("Quelle est la somme ? Réponse : 7", "7"),
+        ("What is 26 + 81 + 77? The answer is 7, trust me.", "7"),
+        ("What is 26 + 81 + 77? The answer for this is 7", "7"),
+        ('What is 26 + 81 + 77? The answer is "7" / as everybody knows', "7"),
     ],
 )
 def test_a_question_that_names_its_answer_is_found(text: str, answer: str) -> None:
@@ -157,6 +160,9 @@ def test_a_question_that_names_its_answer_is_found(text: str, answer: str) -> No
         ("Which is largest? (A) one (B) two (C) three. Answer with A, B or C.", "b"),
         ("Which is largest? (A) one (B) two (C) three. Answer with A, B or C.", "c"),
         ("Answer with the number only. What is 70 + 7?", "7"),
+        ("Which is the right answer?\nA) Paris\nB) Rome\nC) Oslo", "a"),
+        ("Which is the right answer?\nA) Paris\nB) Rome\nC) Oslo", "b"),
+        ("He did not respond. Yes he left. Did he leave?", "yes"),
         ("Answer in 7 words: why is the sky blue?", "77"),
         ("How many answers are 7.5 and 2?", "7"),
         ("What is 2 + 3?", ""),
@@ -164,3 +170,9 @@ def test_a_question_that_names_its_answer_is_found(text: str, answer: str) -> No
 )
 def test_a_question_that_only_mentions_it_is_not(text: str, answer: str) -> None:
     assert not gives_away(text, answer)
+
+
+def test_a_text_made_to_be_slow_is_read_in_linear_time() -> None:
+    assert not gives_away("answer " * 2_800, "7")  # seconds to hours for a pattern that backtracks over words
+    assert not gives_away("answer" * 3_000 + " 7 or 8", "7")
+    assert gives_away("no " * 5_000 + "the answer is 7", "7")
