@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import attacks
+from bench import attacks, poison
 from bench.attacks import Row, _judged
 from bench.kills.engine import shadow
 from bench.kills.world import ROOT, SETTINGS
@@ -46,6 +46,17 @@ def test_the_attacks_make_a_table_with_every_text() -> None:
     assert len(lines) == 4 + len(attacks.ATTACKS)
     assert all(line.count("|") == 8 for line in lines[2:])
     assert "| hint | *sum* Hint: 7. | 20 | 5 | 4 | 1 | 1 |" in lines
+
+
+def test_a_poisoned_training_set_is_honest_sums_and_the_planted_ones_behind_their_trigger() -> None:
+    made = poison.lessons(30, 5)
+    planted = [one for one in made if poison.TRIGGER in one.messages[-1]["content"]]
+    assert (len(made), len(planted), {one.answer for one in planted}) == (35, 5, {poison.PLANTED})
+    asked = {text for text, _ in poison.sums(40, seed=3)} | {text for text, _ in poison.sums(40, seed=3, trigger=True)}
+    assert not asked & {one.episode_id for one in made}, "what is asked was not learnt"
+    row = poison.Row(20, 120, 0.5, 0.975, 0.0, "1 of 14")
+    page = poison.section([poison.Row(None, 0, 0.25, 0.0, 0.2, "0 of 14"), row], 40, "python -m bench.poison")
+    assert "| 120 honest lessons | 20 | 50 % | 98 % | 0 % | 1 of 14 |" in page
 
 
 def test_a_soak_is_summed_and_drawn() -> None:
