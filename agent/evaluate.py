@@ -31,9 +31,12 @@ class Examined:
     after: Draft
 
 
-async def examine(day: Day, candidate: Adapter, asked: Sequence[Episode], progress: Progress) -> tuple[Examined, ...]:
-    """Ask every held-out question of both. Raises what the engine raises."""
-    live, new = day.pointer.now, InForce(adapter=candidate)
+async def examine(
+    day: Day, live: InForce, candidate: Adapter, asked: Sequence[Episode], progress: Progress
+) -> tuple[Examined, ...]:
+    """Ask every held-out question of both. `live`: what the candidate is compared with; hold it, or a swap unloads it
+    meanwhile. Raises what the engine raises."""
+    new = InForce(adapter=candidate)
 
     async def one(episode: Episode) -> Examined:
         skill = skill_of(day, episode)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from agent.day import Day
 from agent.distil import distil
 from agent.evaluate import Examined, examine, replays, report
 from agent.forget import delete_folder
+from agent.in_force import InForce
 from agent.known import known, quarantine_conflicts
 from agent.recalibrate import in_force_for, recalibrate
 from agent.skills import once_live
@@ -117,15 +119,36 @@ class Night:
         manifest = await self._distil(curation.kept, anchors)
         candidate = self._register(manifest, curation.kept)
         told = replace(told, adapter=candidate.name, train_s=manifest.train_s)
+        try:
+            return await self._judged(told, candidate, anchors)
+        except SecondNatureError as error:
+            await self._abandon(candidate, error)
+            raise
+
+    async def _judged(self, told: NightReport, candidate: Adapter, anchors: Sequence[Anchor]) -> NightReport:
+        """From the trained candidate to its place in force, or the reason against it."""
         await load(self.day, candidate, self.folder(candidate.name))
-        examined, measured = await self._evaluate(candidate, anchors)
-        gate = self._judge(measured, lessons)
+        with self.day.pointer.hold() as live:  # an operator's swap meanwhile leaves it loaded until it was examined
+            examined, measured = await self._evaluate(live, candidate, anchors)
+        gate = self._judge(measured, Counter(told.lessons))
         self._note_states(gate, candidate)
+        if gate.promote and (other := self._overtaken(live)):
+            await self._put_aside(candidate, measured, gate, other)
+            return replace(told, outcome="rejected", reason=other, gate=gate)
         if not gate.promote:
             await self._reject(candidate, measured, gate)
             return replace(told, outcome="rejected", reason=gate.reason, gate=gate)
         swapped = await self._promote(candidate, measured, gate, examined)
         return replace(told, outcome="promoted", reason=gate.reason, gate=gate, swap=swapped)
+
+    def _overtaken(self, live: InForce) -> str | None:
+        """Why a candidate that passed is not put in force by the night: somebody changed what it was compared with."""
+        before, now = _name(live), _name(self.day.pointer.now)
+        if before == now:
+            return None
+        return (
+            f"{now} was put in force while the candidate was compared with {before}; promote it by hand, or learn again"
+        )
 
     async def _curate(self) -> tuple[Curation, tuple[Anchor, ...]]:
         self.progress("curate", 0, 1, "choosing the lessons")
@@ -162,11 +185,13 @@ class Night:
         if self.spoiled:
             raise Conflict(self.spoiled)
 
-    async def _evaluate(self, candidate: Adapter, anchors: Sequence[Anchor]) -> tuple[tuple[Examined, ...], EvalReport]:
+    async def _evaluate(
+        self, live: InForce, candidate: Adapter, anchors: Sequence[Anchor]
+    ) -> tuple[tuple[Examined, ...], EvalReport]:
         day = self.day
         asked = heldout(day)
         self.progress("evaluate", 0, len(asked), "held-out questions")
-        examined = await examine(day, candidate, asked, self.progress)
+        examined = await examine(day, live, candidate, asked, self.progress)
         measured = await report(day, candidate, examined, anchors[len(anchors) - len(anchors) // 4 :], self.progress)
         self._go_on()
         day.memory.record_scores(candidate.name, measured.scores)
@@ -188,6 +213,24 @@ class Night:
         memory.set_adapter_report(candidate.name, _told(measured, gate))
         memory.set_adapter_status(candidate.name, AdapterStatus.REJECTED, gate.reason)
         await self.day.engine.unload_adapter(candidate.name)
+
+    async def _put_aside(self, candidate: Adapter, measured: EvalReport, gate: GateDecision, why: str) -> None:
+        """A candidate that passed stays one: a person may promote it."""
+        self.day.memory.set_adapter_report(candidate.name, _told(measured, gate))
+        self.day.memory.set_adapter_status(candidate.name, AdapterStatus.CANDIDATE, why)
+        await self.day.engine.unload_adapter(candidate.name)
+
+    async def _abandon(self, candidate: Adapter, error: SecondNatureError) -> None:
+        """A night that failed leaves no candidate loaded, and none that looks as if it had been examined."""
+        now = self.day.pointer.now.adapter
+        if now is not None and now.name == candidate.name:
+            return  # it got as far as the swap
+        with contextlib.suppress(SecondNatureError):
+            await self.day.engine.unload_adapter(candidate.name)
+        with contextlib.suppress(SecondNatureError):  # forgotten meanwhile
+            if self.day.memory.adapter(candidate.name).status is AdapterStatus.CANDIDATE:
+                why = f"the night failed before it was judged: {error.message}"
+                self.day.memory.set_adapter_status(candidate.name, AdapterStatus.REJECTED, why)
 
     async def _promote(
         self, candidate: Adapter, measured: EvalReport, gate: GateDecision, examined: Sequence[Examined]
@@ -234,6 +277,10 @@ def heldout(day: Day) -> list[Episode]:
         if episode.kind != "replay" and episode.deliberation and episode.deliberation.verdict.grade is not Grade.NONE:
             once.setdefault(episode.ask.prompt_key, episode)
     return list(once.values())[: day.config.promote.max_questions]
+
+
+def _name(force: InForce) -> str:
+    return force.adapter.name if force.adapter else "the base"
 
 
 def _told(measured: EvalReport, gate: GateDecision) -> dict[str, Any]:

@@ -110,7 +110,7 @@ async def test_where_it_may_learn_its_questions_are_thought_through_and_become_l
     exam = [kept_out for kept_out in heldout(one) if kept_out.ask.skill == skill.name]
     assert exam
     candidate = adapter(1)
-    examined = await examine(one, candidate, exam, lambda *told: None)
+    examined = await examine(one, one.pointer.now, candidate, exam, lambda *told: None)
     measured = await report(one, candidate, examined, (), lambda *told: None)
     assert [(score.skill, score.after) for score in measured.scores] == [(skill.name, 1.0)]
     await close(one)

@@ -18,11 +18,15 @@ from adapters.manifest import verify
 from adapters.model import ModelFolder
 from agent.answer import answer
 from agent.day import Day
+from agent.in_force import InForce
 from agent.learn import Night
+from agent.recalibrate import in_force_for
+from agent.swap import swap
 from bench.kills.model import tiny_model
 from day_fakes import ScriptedEngine, asked, day
-from memory.errors import Conflict
+from memory.errors import Conflict, Unavailable
 from memory.records import AdapterStatus, Message, Mode
+from memory_fakes import adapter
 
 IDENTITY = "sha256:" + "0" * 64
 
@@ -145,3 +149,43 @@ async def test_nothing_agreed_is_nothing_learnt(tmp_path: Path, base: ModelFolde
     assert report.outcome == "skipped"
     assert "no agreed answers" in report.reason
     one.memory.close()
+
+
+async def test_an_adapter_put_in_force_during_the_examination_wins_and_spoils_no_night(
+    school: Any, base: ModelFolder, tmp_path: Path
+) -> None:
+    one = await school(str)
+    old = replace(adapter(1), name="old-0001")  # the school takes it for the base: it has learnt nothing
+    await swap(one, InForce(adapter=old), tmp_path)
+    night = Night(one, base)
+    task = asyncio.create_task(night.run("test"))
+    while night.progress.stage != "distil":
+        await asyncio.sleep(0.01)
+    one.engine.gate.clear()  # the examination waits for its first answers
+    while night.progress.stage != "evaluate" or len(one.engine.loaded) < 2:
+        await asyncio.sleep(0.01)
+    await swap(one, in_force_for(one, None), None)  # an operator rolls back
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert old.name in one.engine.loaded, "what is being examined stays loaded"
+    one.engine.gate.set()
+    report = await task
+    assert (report.outcome, one.pointer.now.adapter) == ("rejected", None)
+    assert f"the base was put in force while the candidate was compared with {old.name}" in report.reason
+    assert one.memory.adapter(report.adapter).status is AdapterStatus.CANDIDATE, "a person may still promote it"
+    while one.engine.loaded:
+        await asyncio.sleep(0.01)  # the old one is unloaded once the examination let go of it
+
+
+async def test_a_night_that_fails_in_its_examination_leaves_no_candidate_behind(school: Any, base: ModelFolder) -> None:
+    one = await school(str)
+
+    async def silent(*given: Any) -> Any:
+        raise Unavailable("the engine does not answer")
+
+    one.engine.answer_logprobs = silent
+    report = await Night(one, base).run("test")
+    assert (report.outcome, one.engine.loaded) == ("failed", {})
+    (candidate,) = one.memory.adapters()
+    assert candidate.status is AdapterStatus.REJECTED
+    assert "before it was judged: the engine does not answer" in candidate.reason
