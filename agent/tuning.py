@@ -19,6 +19,7 @@ from agent.day import Day
 from agent.in_force import MACHINES
 from agent.recalibrate import in_force_for
 from agent.thresholds import in_force
+from agent.vigil import alarmed_at
 from memory.errors import BadInput, NotFound
 from memory.rows import ThresholdChange
 from memory.store import Memory
@@ -33,7 +34,7 @@ from policies.rescoring import rescore
 from policies.thinning import audit_log_columns
 
 GRID = 201  # thresholds of a curve: half a percent apart
-NEEDED = tuple(dict.fromkeys((*REPLAYED, *SCORED, "adapter", "heldout", "seq", "threshold")))
+NEEDED = tuple(dict.fromkeys((*REPLAYED, *SCORED, "adapter", "heldout", "seq", "threshold", "asked_at")))
 
 
 def whatif(
@@ -53,13 +54,15 @@ def whatif(
     force, so that the curve says what a threshold set now would do; without one they are the logged ones. Gives the
     curve (`policies.replay.ReplayPoint`), a recommendation and a certificate for the goal, and what is in force, as
     JSON (agent/thresholds.py; `default`: the settings' own threshold). `without`: names that all together leaves out,
-    because no threshold decides about them (`agent.groups.undecided`). Takes a second for a million episodes: call it
-    in a thread.
+    because no threshold decides about them (`agent.groups.undecided`). The curve is of the whole log; the certificate
+    leaves out what a skill answered before its alarm rang, as `agent.recalibrate` does. Takes a second for a million
+    episodes: call it in a thread.
     """
     goal = goal or Goal()
     aside = [name for name in without if name != skill]
     columns, method = logged(memory, adapter, calibration or CalibrationSettings(), aside)
-    log = audit_log_columns(columns, None if skill is None else _code(columns, skill))
+    standing = _since_alarm(columns, alarmed_at(memory, adapter))
+    log = audit_log_columns(standing, None if skill is None else _code(columns, skill))
     curve, stopped = _curve(_of_skill(columns, skill), thresholds, goal)
     return {
         "skill": skill,
@@ -99,6 +102,15 @@ def logged(
         columns["confidence"][fitted] = cross_fitted_arrays(rows, settings)
     aside = np.flatnonzero(np.isin(names.astype(str), list(without)))
     return _where(columns, ~np.isin(columns["skill"], aside)) | {"names": names}, calibrator.method
+
+
+def _since_alarm(columns: Columns, rung: Mapping[str, float]) -> Columns:
+    """The rows that may certify: of a skill whose alarm rang (`rung`: unix seconds, by skill) those asked since."""
+    if not rung:
+        return columns
+    since = np.array([rung.get(str(name), -np.inf) for name in columns["names"]])
+    rows = {name: column for name, column in columns.items() if name != "names"}
+    return _where(rows, rows["asked_at"] > since[rows["skill"]])
 
 
 def _where(columns: dict[str, npt.NDArray[Any]], mask: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:

@@ -13,6 +13,7 @@ import pytest
 from agent.answer import answer
 from agent.day import Day
 from agent.groups import undecided
+from agent.in_force import VIGIL
 from agent.recalibrate import WHO, outcomes_of
 from agent.tuning import apply_threshold, logged, undo_threshold, whatif
 from day_fakes import SURE, ScriptedEngine, asked, day
@@ -21,7 +22,7 @@ from memory.records import System
 from memory_fakes import episode
 from policies.calibration import CalibrationSettings, fit, rescored
 from policies.confidence import FEATURES
-from tuning_fakes import remember_past
+from tuning_fakes import answered, remember_past
 
 ZEROS = (0.0,) * len(FEATURES)
 HALF_SURE = replace(SURE, weights=ZEROS, means=ZEROS, bias=0.8473)  # says 0.70 of every parsed answer
@@ -125,3 +126,19 @@ def test_what_no_threshold_decides_about_is_left_out_of_the_general_curve(one: D
     assert whatif(one.memory)["n"] == 60
     auto = one.config.model_copy(update={"route": one.config.route.model_copy(update={"unskilled": "auto"})})
     assert undecided(one.memory, auto) == frozenset()
+
+
+def test_what_a_skill_answered_before_its_alarm_certifies_it_no_more(one: Day) -> None:
+    remember_past(one.memory, asks=100)
+    remember_past(one.memory, asks=100, skill="dates", start=100)
+    one.memory.set_threshold("sums", None, VIGIL, "broken")
+    later = one.memory.clock() + 1.0
+    for number in range(200, 230):
+        one.memory.remember(answered(number, 0.9, True, asked_at=later))
+    one.memory.flush()
+    one.memory.set_calibration(None, json.loads(HALF_SURE.to_json()))
+    found = whatif(one.memory, "sums")
+    assert (found["n"], found["certificate"]["n"], found["certificate"]["disagreements"]) == (130, 30, 0)
+    assert "more uniform audits are needed" in found["certificate"]["why"]
+    assert whatif(one.memory, "dates")["certificate"]["n"] > 30
+    assert whatif(one.memory)["certificate"]["n"] <= 130
