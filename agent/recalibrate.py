@@ -86,20 +86,50 @@ def _certify(day: Day, adapter: str | None, outcomes: Sequence[Outcome], calibra
 
 
 def _set_thresholds(day: Day, adapter: str | None, rows: Sequence[Outcome]) -> None:
-    """Certified thresholds, per skill where its audits reach; a threshold that a person set is left alone."""
-    goal, settings = day.config.goal, day.config.certify
-    rung = alarmed_at(day.memory, adapter)
-    aside = undecided(day.memory, day.config)
+    """Certified thresholds, per skill where its audits reach; a threshold that a person set is left alone.
+
+    The general one is certified on the skills that go by it: neither on those with a decision of their own nor on
+    those that by themselves are refused. Those get a threshold of their own without a certificate.
+    """
+    memory, goal, settings = day.memory, day.config.goal, day.config.certify
+    rung = alarmed_at(memory, adapter)
+    aside = undecided(memory, day.config)
     rows = [row for row in rows if row.asked_at > rung.get(row.skill, 0.0) and row.skill not in aside]
-    found: dict[str | None, Certificate] = {None: certify(rows, goal, settings)}
-    found.update(certify_skills(rows, goal, settings))
+    found = certify_skills(rows, goal, settings)
+    own = {skill for skill, value in memory.thresholds(adapter).items() if skill is not None}
+    own |= {skill for skill, certificate in found.items() if certificate.threshold is not None or refused(certificate)}
+    _set_general(day, adapter, certify([row for row in rows if row.skill not in own], goal, settings))
     for skill, certificate in found.items():
-        value, why = certificate.threshold, certificate.why
-        if value is None and skill is None:
-            value = 1.0 - goal.max_disagreement
-            why = f"not certified ({why}); the calibrated confidence itself must reach the goal"
-        if value is not None and not set_by_hand(day.memory, skill, adapter):
-            day.memory.set_threshold(skill, value, WHO, why, asdict(certificate), adapter=adapter)
+        if skill in own and not set_by_hand(memory, skill, adapter):
+            _set_own(day, adapter, skill, certificate)
+
+
+def refused(certificate: Certificate) -> bool:
+    """Whether there were audits enough and too many of them disagree: more of the same will not certify it."""
+    return certificate.threshold is None and certificate.more_audits is None
+
+
+def _set_general(day: Day, adapter: str | None, certificate: Certificate) -> None:
+    """The threshold of every skill without its own; the goal itself where nothing is certified."""
+    value, why = certificate.threshold, certificate.why
+    if value is None:
+        value = 1.0 - certificate.max_disagreement
+        why = f"not certified ({why}); the calibrated confidence itself must reach the goal"
+    if not set_by_hand(day.memory, None, adapter):
+        day.memory.set_threshold(None, value, WHO, why, asdict(certificate), adapter=adapter)
+
+
+def _set_own(day: Day, adapter: str | None, skill: str, certificate: Certificate) -> None:
+    """A skill's own threshold. Without a certificate, whether it never had one or an earlier one no longer stands, it
+    is no looser than the goal and the general one; trust that an alarm took away only a certificate gives back."""
+    decided = day.memory.thresholds(adapter)
+    value, why = certificate.threshold, certificate.why
+    if value is None:
+        if skill in decided and decided[skill] is None:
+            return
+        value = max(1.0 - certificate.max_disagreement, decided.get(None) or 0.0)
+        why = f"not certified by itself ({why}); the calibrated confidence itself must reach the goal"
+    day.memory.set_threshold(skill, value, WHO, why, asdict(certificate), adapter=adapter)
 
 
 def set_by_hand(memory: Memory, skill: str | None, adapter: str | None) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.day import Day
-from agent.in_force import MACHINES, VIGIL, InForce
+from agent.in_force import MACHINES, RECALIBRATION, VIGIL, InForce
 from memory.records import Audit, Episode, SkillState, System
 from memory.rows import ThresholdChange
 from memory.store import Memory
@@ -161,7 +161,8 @@ def alarmed_at(memory: Memory, adapter: str | None) -> dict[str, float]:
 
 
 def _certificate(live: Iterable[ThresholdChange]) -> Mapping[str, Any] | None:
-    """The newest certificate, the skill's own before the general one; none older than what took trust away."""
+    """The newest certificate, the skill's own before the general one; none older than what took trust away, or than a
+    recalibration that looked at the audits and could certify nothing."""
     unbroken: list[ThresholdChange] = []
     for change in live:
         if change.value is None:
@@ -170,6 +171,8 @@ def _certificate(live: Iterable[ThresholdChange]) -> Mapping[str, Any] | None:
     for change in sorted(unbroken, key=lambda c: c.skill is None):  # stable: newest first within each
         if change.certificate is not None and change.certificate.get("threshold") is not None:
             return change.certificate
+        if change.who == RECALIBRATION:
+            return None
     return None
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agent.day import Day
 from agent.in_force import RECALIBRATION, VIGIL
 from agent.recalibrate import audits_of, look, outcomes_of
+from agent.vigil import rule_of
 from day_fakes import ScriptedEngine, day
 from policies.calibration import usable
-from tuning_fakes import remember_past
+from tuning_fakes import answered, remember_past
 
 
 def quiet(model: str, text: str) -> str:
@@ -62,4 +64,56 @@ async def test_after_an_alarm_only_later_audits_certify_the_skill(tmp_path: Path
     await look(one, {})
     assert one.pointer.now.thresholds["sums"] is None
     assert [c.who for c in one.memory.threshold_history() if c.skill == "sums"] == [VIGIL, RECALIBRATION]
+    one.memory.close()
+
+
+LOOSE = {"max_disagreement": 0.3, "confidence": 0.8}
+
+
+def remember_alike(one: Day, skill: str, start: int, n: int, agreeing: int, at: float = 1e6) -> None:
+    """`n` answers that System 1 is equally sure of, of which in each ten `agreeing` agree with System 2's."""
+    for number in range(start, start + n):
+        one.memory.remember(answered(number, 0.9, number % 10 < agreeing, skill=skill, asked_at=at))
+    one.memory.flush()
+
+
+async def test_a_skill_refused_by_itself_does_not_hide_behind_the_others(tmp_path: Path) -> None:
+    one = day(tmp_path, ScriptedEngine(quiet), goal=LOOSE)
+    remember_alike(one, "dates", 0, 100, agreeing=3)
+    for number, skill in enumerate(("units", "names", "roots", "signs")):
+        remember_alike(one, skill, 100 + 40 * number, 40, agreeing=10)
+    await look(one, {})
+    newest = {change.skill: change for change in reversed(one.memory.threshold_history())}
+    general, refused = newest[None], newest["dates"]
+    assert general.certificate is not None
+    assert (general.certificate["n"], general.certificate["disagreements"]) == (160, 0)
+    assert refused.certificate is not None
+    assert (refused.certificate["threshold"], refused.certificate["more_audits"]) == (None, None)
+    assert general.value is not None
+    assert refused.value == max(0.7, general.value)
+    assert "not certified by itself" in refused.why
+    assert rule_of(one.memory.threshold_history(), "dates", None, 0.3).certified is None
+    assert set(newest) == {None, "dates"}
+    one.memory.close()
+
+
+async def test_a_certificate_that_a_refit_does_not_confirm_stands_no_more(tmp_path: Path) -> None:
+    one = day(tmp_path, ScriptedEngine(quiet), goal=LOOSE)
+    remember_alike(one, "sums", 0, 100, agreeing=10)
+    await look(one, {})
+    assert rule_of(one.memory.threshold_history(), "sums", None, 0.3).certified is not None
+    remember_alike(one, "sums", 100, 150, agreeing=2)
+    await look(one, {})
+    newest = next(c for c in one.memory.threshold_history() if c.skill == "sums")
+    assert (newest.who, newest.value) == (RECALIBRATION, 0.7)
+    assert "not certified by itself" in newest.why
+    assert rule_of(one.memory.threshold_history(), "sums", None, 0.3).certified is None
+    one.memory.set_threshold("sums", 0.9, "ann", "caution")
+    remember_alike(one, "sums", 250, 150, agreeing=2)
+    await look(one, {})
+    assert one.pointer.now.thresholds["sums"] == 0.9
+    one.memory.set_threshold("sums", None, VIGIL, "broken")
+    remember_alike(one, "sums", 400, 200, agreeing=2, at=one.memory.clock() + 1.0)
+    await look(one, {})
+    assert one.pointer.now.thresholds["sums"] is None
     one.memory.close()
