@@ -82,12 +82,14 @@ def step(threshold: float, disagrees: bool, propensity: float, alpha: float, set
     """The threshold (0..1) after one audit of an accepted answer; the same where the step is off.
 
     `propensity` (0..1, above 0) is that of the audit, `alpha` (0..1) the disagreement aimed at.
-    A threshold outside [lowest, highest], set by hand, is pulled to the nearer end only when it moves.
+    A disagreement never lowers it and an agreement never raises it: a threshold outside [lowest, highest] is pulled
+    to the nearer end only by what moves it that way, and stays where it is otherwise.
     """
     if not settings.online:
         return threshold
     moved = threshold + settings.eta / propensity * (float(disagrees) - alpha)
-    return min(max(moved, settings.lowest), settings.highest)
+    within = min(max(moved, settings.lowest), settings.highest)
+    return max(within, threshold) if disagrees else min(within, threshold)
 
 
 def watch(

@@ -35,6 +35,21 @@ def test_the_threshold_stays_within_its_limits(threshold, disagrees, propensity,
     assert 0.5 <= step(threshold, disagrees, propensity, alpha, SETTINGS) <= 0.999
 
 
+@pytest.mark.parametrize(
+    ("threshold", "disagrees", "after"),
+    [(0.9995, True, 0.9995), (0.9995, False, 0.99825), (0.3, False, 0.3), (0.3, True, 0.5)],
+)
+def test_beyond_its_limits_it_moves_only_the_way_that_the_audit_points(threshold, disagrees, after):
+    assert step(threshold, disagrees, 0.02, 0.05, SETTINGS) == pytest.approx(after)
+
+
+@given(st.floats(0, 1), st.booleans(), st.floats(0.001, 1), st.floats(0.001, 0.5))
+@settings(deadline=None)
+def test_a_disagreement_never_lowers_it_and_an_agreement_never_raises_it(threshold, disagrees, propensity, alpha):
+    moved = step(threshold, disagrees, propensity, alpha, SETTINGS) - threshold
+    assert moved >= 0 if disagrees else moved <= 0
+
+
 def test_the_step_can_be_off():
     assert step(0.3, True, 0.02, 0.05, DriftSettings(online=False)) == 0.3
 
