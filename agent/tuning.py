@@ -159,23 +159,27 @@ def _evidence(certificate: Mapping[str, Any] | None, value: float) -> dict[str, 
     return asdict(checked)
 
 
-def undo_threshold(day: Day, who: str, why: str) -> dict[str, Any]:
-    """Take back the newest threshold that a person set; what it replaced is in force again, at once.
+def undo_threshold(day: Day, who: str, why: str, skill: str | None = None) -> dict[str, Any]:
+    """Take back the newest threshold that a person set under the live adapter, for `skill` where one is named; what it
+    replaced is in force again, at once.
 
-    Recalibrations' own thresholds are left alone. Raises NotFound where nobody set one.
+    Recalibrations' own thresholds, and those of other adapters, are left alone. Raises NotFound where there is none.
     """
-    newest = newest_by_hand(day.memory)
+    newest = newest_by_hand(day.memory, _live(day), skill)
     if newest is None:
-        raise NotFound("nobody set a threshold by hand, so there is nothing to undo")
+        what = "" if skill is None else f" for {skill!r}"
+        raise NotFound(f"nobody set a threshold{what} by hand under {_live(day) or 'the base'}: nothing to undo")
     undone = day.memory.undo_threshold(who, why, newest.id)
     flip(day)
     now = in_force(day.memory, (undone.skill,), undone.adapter, day.config.route.threshold)[undone.skill or "*"]
     return asdict(undone) | {"now": now["value"] if now else None}
 
 
-def newest_by_hand(memory: Memory) -> ThresholdChange | None:
-    """The newest threshold in force that a person set: what an undo would take back."""
-    return next((c for c in memory.threshold_history() if c.undone_at is None and c.who not in MACHINES), None)
+def newest_by_hand(memory: Memory, adapter: str | None, skill: str | None = None) -> ThresholdChange | None:
+    """The newest threshold that a person set under an adapter (None: the base) and nobody took back, of `skill` or,
+    where None, of any: what an undo would take back."""
+    kept = (c for c in memory.threshold_history() if c.undone_at is None and c.who not in MACHINES)
+    return next((c for c in kept if c.adapter == adapter and skill in (None, c.skill)), None)
 
 
 def flip(day: Day) -> None:

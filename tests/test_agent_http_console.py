@@ -90,8 +90,11 @@ def test_a_threshold_is_set_and_taken_back(http: httpx.Client) -> None:
     set_to = http.post("/api/threshold", json=body).json()
     assert (set_to["before"], set_to["value"], set_to["who"]) == (0.85, 0.7, "local")
     found = http.get("/api/thresholds").json()
-    assert (found["in_force"]["sums"]["value"], found["undo"]["id"]) == (0.7, set_to["id"])
-    assert http.post("/api/threshold/undo", json={"why": "seen"}).json()["now"] == 0.85
+    assert found["in_force"]["sums"]["value"] == 0.7
+    assert {name: change["id"] for name, change in found["undo"].items()} == {"*": set_to["id"], "sums": set_to["id"]}
+    refused = http.post("/api/threshold/undo", json={"skill": "dates"})
+    assert (refused.status_code, "for 'dates' by hand" in refused.json()["error"]["message"]) == (404, True)
+    assert http.post("/api/threshold/undo", json={"why": "seen", "skill": "sums"}).json()["now"] == 0.85
     assert http.post("/api/threshold/undo", json={}).status_code == 404
 
 

@@ -122,7 +122,8 @@ async def test_apply_changes_the_route_at_once_and_undo_restores_it(running: Any
     assert (await answer(one, *asked(one, "What is 4 + 4?", number=2))).decision.system is System.SYSTEM2
     newest = one.memory.threshold_history()[0]
     assert (newest.skill, newest.value, newest.who, newest.why) == ("sums", 1.0, "local", "a holiday")
-    assert "was taken back" in say(folder, "tune", "--undo")
+    assert "for 'dates' by hand" in say_error(folder, "tune", "--undo", "--skill", "dates")
+    assert "was taken back" in say(folder, "tune", "--undo", "--skill", "sums")
     assert one.pointer.now.threshold("sums") == before
     assert (await answer(one, *asked(one, "What is 6 + 2?", number=3))).decision.system is System.SYSTEM1
 

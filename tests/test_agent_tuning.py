@@ -55,6 +55,19 @@ async def test_applying_routes_the_next_request_otherwise_and_undo_takes_it_back
         undo_threshold(one, "ann", "again")
 
 
+def test_undo_takes_back_only_what_belongs_to_the_live_adapter_and_to_the_skill_named(one: Day) -> None:
+    for_sums = apply_threshold(one, "sums", 0.6, "ann", "a trial")
+    general = apply_threshold(one, None, 0.7, "ann", "a trial")
+    one.memory.set_threshold("sums", 0.5, "ann", "yesterday's", adapter="sn-0001-aaaaaa")
+    with pytest.raises(NotFound, match="nobody set a threshold for 'dates' by hand under the base"):
+        undo_threshold(one, "ann", "", "dates")
+    assert undo_threshold(one, "ann", "it was not good", "sums")["id"] == for_sums["id"]
+    assert undo_threshold(one, "ann", "nor that")["id"] == general["id"]
+    with pytest.raises(NotFound, match="under the base: nothing to undo"):
+        undo_threshold(one, "ann", "again")
+    assert one.memory.threshold("sums", "sn-0001-aaaaaa") == 0.5
+
+
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_what_is_no_threshold_is_refused(one: Day, value: float) -> None:
     with pytest.raises(BadInput, match="between 0 and 1"):

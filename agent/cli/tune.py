@@ -19,7 +19,7 @@ def tune(
     max_cost: Annotated[float | None, typer.Option(help="tokens over those of always System 2, instead")] = None,
     apply: Annotated[bool, typer.Option("--apply", help="put it in force in the running service")] = False,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="with --apply: this one instead")] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="take the newest applied threshold back")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="take back the newest applied threshold (of --skill)")] = False,
     why: Annotated[str, typer.Option(help="why, for the record; --apply needs it")] = "",
     json: AsJson = False,
     config: ConfigFile = None,
@@ -34,7 +34,7 @@ def tune(
     from agent.cli.service import configured, find, memory_of
 
     if undo:
-        body = {"why": why or "undone at the command line"}
+        body = {"why": why or "undone at the command line", "skill": skill}
         return _undone(find(config, state_dir, url, key).call("POST", "/api/threshold/undo", body), json)
     goal = {"max_disagreement": max_disagreement, "confidence": confidence, "max_cost": max_cost}
     settings = configured(config, state_dir)

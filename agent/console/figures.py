@@ -59,17 +59,18 @@ def _skill(
 
 
 def thresholds(day: Day) -> dict[str, Any]:
-    """What is in force under the live adapter, skill by skill, what an undo would take back, and the history."""
+    """What is in force under the live adapter, skill by skill, what an undo would take back (`*`: where no skill is
+    named), and the history."""
     force = day.pointer.now
     adapter = force.adapter.name if force.adapter else None
-    newest = newest_by_hand(day.memory)
     names = [skill.name for skill in day.skills if skill.settled]
+    by_hand = {skill or "*": newest_by_hand(day.memory, adapter, skill) for skill in (None, *names)}
     return {
         "adapter": adapter,
         "skills": names,
         "observed": [skill.name for skill in day.skills if not skill.settled],
         "deliberate": sorted(force.deliberate),
         "in_force": in_force(day.memory, (None, *names), adapter, day.config.route.threshold),
-        "undo": asdict(newest) if newest else None,
+        "undo": {name: asdict(newest) for name, newest in by_hand.items() if newest},
         "history": [asdict(change) for change in day.memory.threshold_history()[:HISTORY]],
     }

@@ -148,8 +148,14 @@ async def set_threshold(request: Request, body: ThresholdBody) -> Response:
     return told(apply_threshold(day, body.skill, body.value, identity(request).name, body.why, *evidence))
 
 
+class UndoBody(Why):
+    """A threshold to take back under the live adapter."""
+
+    skill: str | None = Field(None, max_length=80, description="this skill's; null: the newest of any")
+
+
 @router.post("/api/threshold/undo")
-async def take_back(request: Request, body: Why) -> Response:
-    """Take the newest threshold set by a person back, at once."""
+async def take_back(request: Request, body: UndoBody) -> Response:
+    """Take the newest threshold that a person set under the live adapter back, at once."""
     require(request, "operate")
-    return told(undo_threshold(request.app.state.daemon.day, identity(request).name, body.why))
+    return told(undo_threshold(request.app.state.daemon.day, identity(request).name, body.why, body.skill))

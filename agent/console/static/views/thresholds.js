@@ -78,8 +78,9 @@ export function open(root, { guarded }) {
     const isLive = state.found?.live ?? false;
     apply.disabled = !isLive;
     apply.title = isLive ? "" : "thresholds belong to an adapter version; this one is not live";
-    undo.disabled = !state.set?.undo;
-    undo.title = state.set?.undo ? `takes back ${named(state.set.undo)}` : "nobody set a threshold by hand";
+    const last = undoable();
+    undo.disabled = !last;
+    undo.title = last ? `takes back ${named(last)}` : "nobody set a threshold by hand";
     if (state.set) history.replaceChildren(changes(state.set.history));
   }
 
@@ -111,12 +112,17 @@ export function open(root, { guarded }) {
     await refresh();
   }
 
+  /** What an undo would take back: of the skill chosen, or where none is the newest of any. */
+  function undoable() {
+    return state.set?.undo[skill.value || "*"];
+  }
+
   async function takeBack() {
-    const last = state.set.undo;
+    const last = undoable();
     const yes = await ask({ title: `Take back ${named(last)}?`, yes: "Undo",
       text: `Set by ${last.who} at ${when(last.when)}: “${last.why}”. What it replaced is in force again, at once.` });
     if (!yes) return;
-    const done = await post("/api/threshold/undo", { why: "undone in the console" });
+    const done = await post("/api/threshold/undo", { why: "undone in the console", skill: last.skill });
     say(`Taken back; ${done.skill ?? "all skills"}: ${done.now === null ? "no threshold" : fixed(done.now, 3)}.`);
     await refresh();
   }
