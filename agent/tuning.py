@@ -20,7 +20,7 @@ from agent.in_force import MACHINES
 from agent.recalibrate import in_force_for
 from agent.thresholds import in_force
 from agent.vigil import alarmed_at
-from memory.errors import BadInput, NotFound
+from memory.errors import BadInput, Conflict, NotFound
 from memory.rows import ThresholdChange
 from memory.store import Memory
 from policies.audited import audited_columns
@@ -33,6 +33,7 @@ from policies.rescoring import READ as SCORED
 from policies.rescoring import rescore
 from policies.thinning import audit_log_columns
 
+BASE = "base"  # how the bare base is named where an adapter's name is asked for
 GRID = 201  # thresholds of a curve: half a percent apart
 NEEDED = tuple(dict.fromkeys((*REPLAYED, *SCORED, "adapter", "heldout", "seq", "threshold", "asked_at")))
 
@@ -185,6 +186,14 @@ def newest_by_hand(memory: Memory, adapter: str | None, skill: str | None = None
 def flip(day: Day) -> None:
     """Put what is written down about the live adapter in force; requests under way keep what they began with."""
     day.pointer.flip(in_force_for(day, day.pointer.now.adapter))
+
+
+def meant_for(day: Day, adapter: str | None) -> None:
+    """Raises Conflict where `adapter` (a name, or "base") does not answer now: a night may have put another in force
+    since the curve was drawn, and neither value nor certificate is about that one. None: whichever answers."""
+    live = _live(day) or BASE
+    if adapter not in (None, live):
+        raise Conflict(f"that was seen in the log of {adapter}, but {live} answers now; look at its log, then apply")
 
 
 def _live(day: Day) -> str | None:

@@ -98,6 +98,17 @@ def test_a_threshold_is_set_and_taken_back(http: httpx.Client) -> None:
     assert http.post("/api/threshold/undo", json={}).status_code == 404
 
 
+def test_a_threshold_chosen_on_another_adapters_log_is_refused(http: httpx.Client, site: Served) -> None:
+    older, live = (adapter.name for adapter in site.adapters)
+    for adapter in (older, "base"):
+        said = http.post("/api/threshold", json={"skill": "sums", "value": 0.7, "why": "to see", "adapter": adapter})
+        assert said.status_code == 409
+        assert f"the log of {adapter}, but {live} answers now" in said.json()["error"]["message"]
+    said = http.post("/api/threshold", json={"skill": "sums", "value": 0.7, "why": "to see", "adapter": live})
+    assert said.status_code == 200
+    assert http.post("/api/threshold/undo", json={"why": "seen"}).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from agent.answer import answer
 from agent.cli.commands import app as commands
+from agent.cli.tune import request
 from agent.http.app import build, no_lifespan
 from agent.recalibrate import in_force_for, recalibrate
 from agent.tuning import apply_threshold, whatif
@@ -135,6 +136,7 @@ async def test_the_certified_threshold_is_applied_with_its_evidence(running: Any
     )
     applied = found["applied"]
     assert applied["value"] == found["certificate"]["threshold"]
+    assert request(found, None, None, None, "why")["adapter"] == "base"
     assert running.pointer.now.thresholds[None] == applied["value"]
     with Memory.open(folder, read_only=True) as memory:
         kept = memory.threshold_history()[0].certificate

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
 
 from agent.http.keys import create
 from agent.recalibrate import in_force_for
@@ -158,6 +159,47 @@ def test_applying_changes_the_service_and_undo_takes_it_back(opened: Open, site:
     expect(page.locator("#undo")).to_be_disabled()
     assert status(site)["thresholds"]["sums"] == 0.85
     assert who_answers(site) == "system1"
+
+
+def test_apply_waits_for_the_reply_of_the_skill_that_was_chosen_last(opened: Open) -> None:
+    page = opened("thresholds")
+    ready(page, "thresholds")
+    held: list[Route] = []
+    page.route("**/api/whatif?skill=differences*", lambda route: held.append(route))  # no built-in is taken
+    page.get_by_label("Skill", exact=True).select_option("differences")
+    expect(page.locator("#apply")).to_be_disabled()
+    page.get_by_role("slider", name="Threshold").press("ArrowRight")
+    expect(page.locator("#apply")).to_be_disabled()  # what is shown is not of the skill that is chosen
+    page.get_by_label("Skill", exact=True).select_option("sums")
+    expect(page.locator("#exact")).to_have_value("0.85")
+    expect(page.locator("#apply")).to_be_enabled()
+    shown = page.locator("#readout").inner_text()
+    with page.expect_response("**/api/whatif?skill=differences*"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    assert page.locator("#readout").inner_text() == shown  # the late reply changes nothing
+    expect(page.locator("#exact")).to_have_value("0.85")
+
+
+def test_apply_is_refused_where_another_adapter_answers_by_now(browser: Browser, site: Served) -> None:
+    day, before = site.day, site.day.pointer.now
+    page = browser.new_page()  # of its own: the browser's console tells of a refusal
+    page.set_default_timeout(20_000)
+    page.goto(f"{site.url}/console/#/thresholds")
+    ready(page, "thresholds")
+    page.get_by_label("Skill", exact=True).select_option("sums")
+    expect(page.locator("#exact")).to_have_value("0.85")
+    changes = len(day.memory.threshold_history())
+    day.pointer.flip(replace(before, adapter=site.adapters[0]))  # as a night does while the page is open
+    try:
+        page.locator("#apply").click()
+        confirm(page, "Apply", "looks good")
+        expect(page.locator("#apply")).to_be_disabled()
+        expect(page.get_by_text("answers now; look at its log")).to_be_visible()
+        assert len(day.memory.threshold_history()) == changes
+    finally:
+        day.pointer.flip(before)
+        page.close()
 
 
 def test_a_moved_threshold_is_told_with_what_was_certified_in_both_views(opened: Open, site: Served) -> None:

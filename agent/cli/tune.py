@@ -93,6 +93,7 @@ def request(
     return {
         "skill": skill, "value": value, "why": why, "max_disagreement": _promised(found, value),
         "certificate": {**found["certificate"], "steps": []} if certified else None,
+        "adapter": found["adapter"] or "base",
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from agent.console import figures
 from agent.groups import undecided
 from agent.http.access import identity, require
 from agent.http.operate import Why, told
-from agent.tuning import apply_threshold, undo_threshold, whatif
+from agent.tuning import BASE, apply_threshold, meant_for, undo_threshold, whatif
 from memory.errors import NotFound
 from policies.certify import Goal
 
@@ -34,7 +34,6 @@ TYPES = {
     "txt": "text/plain; charset=utf-8",
 }
 VENDOR = "vendor/"
-BASE = "base"  # how the bare base is named where an adapter's name is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +135,16 @@ class ThresholdBody(BaseModel):
     value: float = Field(ge=0, le=1, description="confidence from which System 1 answers, 0..1")
     why: str = Field(min_length=1, max_length=500, description="why, for the record")
     max_disagreement: float | None = Field(None, gt=0, lt=1, description="what it is trusted to hold; null: the goal")
-    certificate: dict[str, Any] | None = Field(None, description="the evidence, where there is one")
+    certificate: dict[str, Any] | None = Field(None, description="the evidence, of the same skill, where there is one")
+    adapter: str | None = Field(None, max_length=80, description="whose log spoke for it, or base; null: the live")
 
 
 @router.post("/api/threshold")
 async def set_threshold(request: Request, body: ThresholdBody) -> Response:
-    """Put a threshold in force, at once."""
+    """Put a threshold in force, at once; refused where the adapter that it was chosen for does not answer now."""
     require(request, "operate")
     day = request.app.state.daemon.day
+    meant_for(day, body.adapter)
     evidence = (body.max_disagreement, body.certificate)
     return told(apply_threshold(day, body.skill, body.value, identity(request).name, body.why, *evidence))
 

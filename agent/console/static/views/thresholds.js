@@ -10,7 +10,7 @@ import { judgement, readout } from "./readout.js";
 export const title = "Thresholds";
 
 export function open(root, { guarded }) {
-  const state = { set: null, found: null, at: 0.9, from: 0 };
+  const state = { set: null, found: null, at: 0.9, from: 0, turn: 0, replaying: false };
   const skill = h("select", { "aria-label": "Skill", onchange: () => guarded(replay) });
   const adapter = h("select", { "aria-label": "Log of", onchange: () => guarded(replay) });
   const most = h("input", { type: "number", min: 0.5, max: 50, step: 0.5, "aria-label": "Disagreement at most, percent", onchange: () => guarded(replay) });
@@ -47,7 +47,13 @@ export function open(root, { guarded }) {
   async function replay() {
     const goal = most.value && sure.value ? { max_disagreement: Number(most.value) / 100, confidence: Number(sure.value) / 100 } : {};
     if (!state.found) told.replaceChildren(h("p", { class: "note" }, "Replaying the log…"));
-    state.found = await get("/api/whatif", { skill: skill.value, adapter: adapter.value, ...goal });
+    const turn = ++state.turn;
+    state.replaying = true; // what is shown belongs to another choice until the reply is here
+    settle();
+    const found = await get("/api/whatif", { skill: skill.value, adapter: adapter.value, ...goal });
+    if (turn !== state.turn) return; // another choice was made meanwhile: its reply counts
+    state.found = found;
+    state.replaying = false;
     most.value = String(+(100 * state.found.goal.max_disagreement).toFixed(2)); // the settings' goal, until another is given
     sure.value = String(+(100 * state.found.goal.confidence).toFixed(2));
     look((state.found.points.find((p) => p.threshold >= 0.5)?.escalated ?? 1) < 0.1 ? 0.5 : 0);
@@ -76,8 +82,8 @@ export function open(root, { guarded }) {
 
   function settle() {
     const isLive = state.found?.live ?? false;
-    apply.disabled = !isLive;
-    apply.title = isLive ? "" : "thresholds belong to an adapter version; this one is not live";
+    apply.disabled = !isLive || state.replaying;
+    apply.title = state.replaying ? "the log is being replayed" : isLive ? "" : "thresholds belong to an adapter version; this one is not live";
     const last = undoable();
     undo.disabled = !last;
     undo.title = last ? `takes back ${named(last)}` : "nobody set a threshold by hand";
@@ -98,17 +104,22 @@ export function open(root, { guarded }) {
   }
 
   async function put() {
-    const value = state.at;
-    const what = skill.value || "every skill without a threshold of its own";
-    const before = state.found.in_force;
+    const { at: value, found } = state; // all that is sent belongs to the curve that was looked at
+    const what = found.skill || "every skill without a threshold of its own";
+    const before = found.in_force;
     const why = await askWhy({ title: `Trust System 1 from ${fixed(value, 3)}?`, yes: "Apply",
-      text: `For ${what}, under ${state.set.adapter ?? "the base"}, instead of ${before?.value == null ? "none" : fixed(before.value, 3)}. ${judgement(state).text} It takes effect with the next request and can be undone.` });
+      text: `For ${what}, under ${found.adapter ?? "the base"}, instead of ${before?.value == null ? "none" : fixed(before.value, 3)}. ${judgement(state).text} It takes effect with the next request and can be undone.` });
     if (why === null) return;
-    const { certificate, goal } = state.found;
+    const { certificate, goal } = found;
     const certified = certificate.threshold !== null && Math.abs(certificate.threshold - value) < 1e-9;
-    await post("/api/threshold", { skill: skill.value || null, value, why, max_disagreement: goal.max_disagreement,
-      certificate: certified ? { ...certificate, steps: [] } : null });
-    say(`System 1 now answers ${skill.value || "all skills"} from ${fixed(value, 3)}.`);
+    try {
+      await post("/api/threshold", { skill: found.skill, adapter: found.adapter ?? "base", value, why,
+        max_disagreement: goal.max_disagreement, certificate: certified ? { ...certificate, steps: [] } : null });
+    } catch (error) {
+      await refresh(); // another adapter may be live by now
+      throw error;
+    }
+    say(`System 1 now answers ${found.skill || "all skills"} from ${fixed(value, 3)}.`);
     await refresh();
   }
 
