@@ -23,6 +23,7 @@ from agent.vigil import alarmed_at
 from memory.errors import BadInput, Conflict, NotFound
 from memory.rows import ThresholdChange
 from memory.store import Memory
+from policies.audit import AuditSettings
 from policies.audited import audited_columns
 from policies.calibration import CalibrationSettings, Calibrator, cross_fitted_arrays
 from policies.certify import Certificate, CertifySettings, Goal, certify_log
@@ -48,6 +49,7 @@ def whatif(
     calibration: CalibrationSettings | None = None,
     default: float | None = None,
     without: Collection[str] = (),
+    audit_share: float | None = None,
 ) -> dict[str, Any]:
     """What each threshold (0..1; an even grid where None) would have done with the log of one System 1.
 
@@ -55,16 +57,18 @@ def whatif(
     force, so that the curve says what a threshold set now would do; without one they are the logged ones. Gives the
     curve (`policies.replay.ReplayPoint`), a recommendation and a certificate for the goal, and what is in force, as
     JSON (agent/thresholds.py; `default`: the settings' own threshold). `without`: names that all together leaves out,
-    because no threshold decides about them (`agent.groups.undecided`). The curve is of the whole log; the certificate
-    leaves out what a skill answered before its alarm rang, as `agent.recalibrate` does. Takes a second for a million
-    episodes: call it in a thread.
+    because no threshold decides about them (`agent.groups.undecided`). `audit_share` (0..1, the
+    service's `audit.floor`; None: as delivered): share of accepted answers that would be audited, for the tokens. The
+    curve is of the whole log; the certificate leaves out what a skill answered before its alarm rang, as
+    `agent.recalibrate` does. Takes a second for a million episodes: call it in a thread.
     """
     goal = goal or Goal()
     aside = [name for name in without if name != skill]
     columns, method = logged(memory, adapter, calibration or CalibrationSettings(), aside)
     standing = _since_alarm(columns, alarmed_at(memory, adapter))
     log = audit_log_columns(standing, None if skill is None else _code(columns, skill))
-    curve, stopped = _curve(_of_skill(columns, skill), thresholds, goal)
+    share = AuditSettings().floor if audit_share is None else audit_share
+    curve, stopped = _curve(_of_skill(columns, skill), thresholds, goal, share)
     return {
         "skill": skill,
         "adapter": adapter,
@@ -210,7 +214,7 @@ def _check_skill(day: Day, skill: str | None) -> None:
 
 
 def _curve(
-    columns: Columns, thresholds: Sequence[float] | None, goal: Goal
+    columns: Columns, thresholds: Sequence[float] | None, goal: Goal, audit_share: float
 ) -> tuple[ReplayCurve, dict[str, Any] | None]:
     """The curve, and what it rests on where drafts were stopped half-way (agent/routing.py): their number, the
     threshold below which the held-out answers alone speak, and a sentence. None where none was."""
@@ -218,9 +222,9 @@ def _curve(
     stopped = (columns["agrees"] < 0) & (columns["propensity"] <= 0) & (columns["s2_tokens"] >= 0)
     stopped &= ~np.isnan(columns["threshold"])
     if not stopped.any():
-        return replay(columns, thresholds, goal, settings), None
+        return replay(columns, thresholds, goal, settings, audit_share=audit_share), None
     whole, below = columns["heldout"] > 0, float(columns["threshold"][stopped].max())
-    curve = replay_stopped(columns, stopped, whole, below, thresholds, goal, settings)
+    curve = replay_stopped(columns, stopped, whole, below, thresholds, goal, settings, audit_share=audit_share)
     n, held = int(stopped.sum()), int(whole.sum())
     says = f"{n} drafts were stopped half-way; below {below:.3f} the curve is that of the {held} held-out answers."
     return curve, {"n": n, "below": below, "heldout": held, "says": says}

@@ -139,6 +139,8 @@ def replay_stopped(
     thresholds: Sequence[float] | None = None,
     goal: Goal | None = None,
     settings: ReplaySettings | None = None,
+    *,
+    audit_share: float = 0.02,
 ) -> ReplayCurve:
     """`replay` of a log in which some drafts were stopped half-way, because they could not reach a threshold.
 
@@ -147,8 +149,9 @@ def replay_stopped(
     (questions held out by hash) of which no draft was stopped. `stopped` and `whole`: masks, shape (n,).
     """
     none = np.where(stopped, np.nan, columns["confidence"])  # they reach no threshold
-    every = replay({**columns, "confidence": none}, thresholds, goal, settings)
-    sample = replay({name: columns[name][whole] for name in READ}, thresholds, goal, settings)
+    every = replay({**columns, "confidence": none}, thresholds, goal, settings, audit_share=audit_share)
+    held = {name: columns[name][whole] for name in READ}
+    sample = replay(held, thresholds, goal, settings, audit_share=audit_share)
     pairs = zip(every.points, sample.points, strict=True)
     points = tuple(one if one.threshold >= below else other for one, other in pairs)
     return replace(every, points=points, recommendation=None if goal is None else recommend(points, goal))

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from agent.answer import answer
 from agent.cli.commands import app as commands
-from agent.cli.tune import request
+from agent.cli.tune import replayed, request
 from agent.http.app import build, no_lifespan
 from agent.recalibrate import in_force_for, recalibrate
 from agent.tuning import apply_threshold, whatif
@@ -127,6 +127,15 @@ async def test_apply_changes_the_route_at_once_and_undo_restores_it(running: Any
     assert "was taken back" in say(folder, "tune", "--undo", "--skill", "sums")
     assert one.pointer.now.threshold("sums") == before
     assert (await answer(one, *asked(one, "What is 6 + 2?", number=3))).decision.system is System.SYSTEM1
+
+
+async def test_tune_counts_the_audits_that_the_settings_ask_for(running: Any) -> None:
+    often = running.config.audit.model_copy(update={"floor": 0.5})
+    costs = [
+        replayed(running.memory, settings, None, None, {})["points"][0]["cost"]
+        for settings in (running.config, running.config.model_copy(update={"audit": often}))
+    ]
+    assert costs[1] > costs[0] + 0.1
 
 
 async def test_the_certified_threshold_is_applied_with_its_evidence(running: Any) -> None:

@@ -155,3 +155,10 @@ def test_what_a_skill_answered_before_its_alarm_certifies_it_no_more(one: Day) -
     assert "more uniform audits are needed" in found["certificate"]["why"]
     assert whatif(one.memory, "dates")["certificate"]["n"] > 30
     assert whatif(one.memory)["certificate"]["n"] <= 130
+
+
+def test_the_audits_that_a_threshold_would_cost_are_those_of_the_settings(one: Day) -> None:
+    remember_past(one.memory, asks=60)
+    few, many = (whatif(one.memory, thresholds=[0.0], audit_share=share)["points"][0] for share in (0.02, 0.5))
+    assert (few["accepted"], few["disagreement"]) == (many["accepted"], many["disagreement"])
+    assert many["tokens"] - few["tokens"] == pytest.approx(0.48 * 48)  # System 2 takes 48 tokens an answer here

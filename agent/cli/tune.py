@@ -65,7 +65,7 @@ def replayed(memory: Any, settings: Any, skill: str | None, adapter: str | None,
     if name is not None:
         memory.adapter(name)
     rules = (settings.certify, settings.calibration, settings.route.threshold, undecided(memory, settings))
-    found = whatif(memory, skill, name, None, wanted, *rules)
+    found = whatif(memory, skill, name, None, wanted, *rules, settings.audit.floor)
     return found | {"live": name == (live.name if live else None)}
 
 

@@ -123,7 +123,14 @@ async def what_if(
     if name != BASE:
         day.memory.adapter(name)
     aside = undecided(day.memory, day.config)
-    rules = (goal, day.config.certify, day.config.calibration, day.config.route.threshold, aside)
+    rules = (
+        goal,
+        day.config.certify,
+        day.config.calibration,
+        day.config.route.threshold,
+        aside,
+        day.config.audit.floor,
+    )
     found = await asyncio.to_thread(whatif, day.memory, skill or None, None if name == BASE else name, None, *rules)
     return told(found | {"live": name == live})
 
