@@ -29,7 +29,7 @@ from agent.recalibrate import in_force_for, recalibrate
 from agent.skills import once_live
 from agent.swap import Expectation, Swap, load, swap
 from memory.errors import Conflict, Damaged, SecondNatureError
-from memory.records import Adapter, AdapterStatus, Episode, EvalReport, GateDecision, Grade, Lesson, SkillState
+from memory.records import Adapter, AdapterStatus, Episode, EvalReport, GateDecision, Lesson, SkillState
 from policies.curate import Curation, curate
 from policies.promote import judge
 
@@ -270,13 +270,9 @@ class Night:
 
 
 def heldout(day: Day) -> list[Episode]:
-    """Held-out questions that System 2 has answered, once each, the newest first."""
-    found = day.memory.episodes(heldout=True, limit=4 * day.config.promote.max_questions)
-    once: dict[str, Episode] = {}
-    for episode in found:
-        if episode.kind != "replay" and episode.deliberation and episode.deliberation.verdict.grade is not Grade.NONE:
-            once.setdefault(episode.ask.prompt_key, episode)
-    return list(once.values())[: day.config.promote.max_questions]
+    """The exam: held-out questions that System 2 has answered, also in an audit of System 1's answer, so that a skill
+    that System 1 answers alone is examined too. Once each, every skill in its turn, the newest first."""
+    return day.memory.examinable(day.config.promote.max_questions)
 
 
 def _name(force: InForce) -> str:

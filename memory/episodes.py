@@ -29,6 +29,19 @@ WHERE e.blanked = 0 AND (e.grade = 'train' OR e.seq IN (SELECT episode FROM audi
 ORDER BY e.seq LIMIT 500
 """
 
+_EXAMINABLE = """
+WITH once AS (
+  SELECT max(e.seq) AS seq, e.skill FROM episodes e
+  WHERE e.heldout = 1 AND e.blanked = 0 AND e.kind <> 'replay' AND (e.grade IN ('train', 'serve')
+        OR e.seq IN (SELECT episode FROM audits WHERE grade IN ('train', 'serve')))
+  GROUP BY e.prompt_key),
+turns AS (SELECT seq, row_number() OVER (PARTITION BY skill ORDER BY seq DESC) AS turn FROM once),
+chosen AS (SELECT seq FROM turns ORDER BY turn, seq DESC LIMIT ?)
+SELECT b.body, (SELECT a.body FROM audits a WHERE a.episode = c.seq AND a.grade IN ('train', 'serve')
+                ORDER BY a.grade = 'train' DESC, a.audited_at DESC LIMIT 1) AS audit
+FROM chosen c JOIN bodies b ON b.seq = c.seq ORDER BY c.seq DESC
+"""
+
 
 class Episodes(Base):
     """Episodes, audits, feedback, and the outcomes made of them."""
@@ -163,6 +176,15 @@ class Episodes(Base):
                 return
             after = self._seq(rows[-1]["id"])
 
+    def examinable(self, limit: int) -> list[Episode]:
+        """Held-out questions that System 2 has answered, in its own turn or in an audit, once each, newest first.
+
+        The deliberation that is given back is the episode's own, or an audit's where that is better: train-grade before
+        serve-grade. At most `limit`: the skills take turns, so that a busy one does not push a rare one out. What a
+        night asked again is not among them."""
+        rows = self._rows(_EXAMINABLE, (limit,))
+        return [_with_effective(codec.decode(Episode, row["body"]), row["audit"]) for row in rows]
+
     def count_taught(self, since: float = 0.0) -> int:
         """How many lessons-to-be were asked since then (unix seconds), without the held-out ones."""
         sql = """SELECT count(*) FROM episodes e WHERE e.blanked = 0 AND e.heldout = 0 AND e.asked_at >= ? AND
@@ -230,10 +252,13 @@ def holds(body: bytes, sought: str) -> bool:
 
 
 def _with_effective(episode: Episode, audit: bytes | None) -> Episode:
+    """The episode with the better of its own deliberation and an audit's; its own where they are alike."""
     own = episode.deliberation
     if audit is None or (own is not None and own.verdict.grade is Grade.TRAIN):
         return episode
-    return replace(episode, deliberation=codec.decode(Audit, audit).deliberation)
+    checked = codec.decode(Audit, audit).deliberation
+    alike = own is not None and own.verdict.grade is checked.verdict.grade
+    return episode if alike else replace(episode, deliberation=checked)
 
 
 def _chosen(

@@ -29,7 +29,10 @@ class PromoteSettings(Settings):
     """What a candidate must show before it may answer people."""
 
     max_questions: int = Field(
-        default=500, ge=1, le=100_000, description="held-out questions asked of a candidate, the newest first"
+        default=500,
+        ge=1,
+        le=100_000,
+        description="held-out questions asked of a candidate, each skill's newest in turn",
     )
     gain_alpha: float = Field(
         default=0.05,

@@ -245,3 +245,25 @@ def test_a_closed_memory_says_so_and_reopens_with_everything(tmp_path: Path) -> 
     with Memory.open(tmp_path) as again:
         assert again.episode("ep-00000001") == episode(1)
         assert again.counts()["journal_bytes"] == 0
+
+
+def test_the_exam_asks_of_audited_answers_too_and_every_skill_has_its_turn(memory: Memory) -> None:
+    checked, unsure, unheard = accepted(1, heldout=True), accepted(2, heldout=True), accepted(3, heldout=True)
+    for one in (checked, unsure, unheard, episode(4)):
+        memory.remember(one)
+    memory.remember_audit(audit(checked, "185", at=2e6))
+    memory.remember_audit(audit(checked, "186", Grade.SERVE, at=3e6))
+    memory.remember_audit(audit(unsure, "187", Grade.NONE))
+    for number in range(10, 30):
+        memory.remember(episode(number, skill="dates", heldout=True))
+        memory.remember(episode(100 + number, skill="dates", heldout=True, kind="replay"))
+        memory.remember(episode(200 + number, skill="dates", heldout=True, prompt_key=f"{29:064x}"))
+    memory.flush()
+    exam = memory.examinable(4)
+    assert [(one.ask.id, one.ask.skill) for one in exam] == [
+        ("ep-00000229", "dates"), ("ep-00000028", "dates"), ("ep-00000027", "dates"), ("ep-00000001", "sums"),
+    ]  # fmt: skip
+    reference = exam[-1].deliberation
+    assert reference is not None
+    assert (reference.verdict.answer, reference.verdict.grade) == ("185", Grade.TRAIN)
+    assert len(memory.examinable(100)) == 21
