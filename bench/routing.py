@@ -42,7 +42,7 @@ Reports = Mapping[str, tuple[CalibrationReport, CalibrationReport]]
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Answers of which both systems' outcome is known, shape (n,) each."""
+    """Answers of which both systems' outcome is known and could be graded, shape (n,) each."""
 
     raw: Floats  # 0..1
     calibrated: Floats  # 0..1, cross-fitted
@@ -62,7 +62,7 @@ class Curve:
 
 
 def pairs_of(memory: Memory, rows: list[Outcome], gold: Mapping[str, str] | None) -> Pairs:
-    """The answers of which both systems' outcome is known. `gold`: question -> right answer."""
+    """The answers of which both systems' outcome is known and can be graded. `gold`: question -> right answer."""
     calibrated = cross_fitted(rows, CalibrationSettings())
     kept = [i for i in range(len(rows)) if not np.isnan(calibrated[i]) and rows[i].s2_tokens]
     graded = [_graded(memory, rows[i], gold) for i in kept]
@@ -158,9 +158,9 @@ def page(pairs: Pairs, believed: Reports, adapter: str | None, quality: str, pic
     lines = [
         "# Routing on a real model",
         "",
-        f"System 1: {adapter or 'the base model'}; {len(pairs.raw)} answers of which both systems' outcome is known, "
-        f"on questions that it was not trained on. Quality: {quality}. Cost: generated tokens per answer over those of "
-        "always System 2, the draft included. Made by `python -m bench.routing`.",
+        f"System 1: {adapter or 'the base model'}; {len(pairs.raw)} answers of which both systems' outcome is known "
+        f"and could be graded, on questions that it was not trained on. Quality: {quality}. Cost: generated tokens per "
+        "answer over those of always System 2, the draft included. Made by `python -m bench.routing`.",
         "",
         "## Can the confidence be believed?",
         "",
