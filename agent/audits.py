@@ -62,7 +62,8 @@ class Audits:
         self._workers = [asyncio.create_task(self._work(think)) for _ in range(self._active)]
 
     async def stop(self) -> None:
-        """Stop at once; what is not done is drawn again from the log at the next start."""
+        """Stop at once. What was drawn and is not done stays unobserved, and nothing draws it again: its answer's log
+        keeps the propensity it had, so a stop thins the audits; slow ones under way are lost a little more often."""
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
