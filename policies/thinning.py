@@ -2,9 +2,14 @@
 
 Audits are denser near the threshold and in new adapters, and the exact binomial needs uniform ones. So each audit
 is kept with probability (smallest propensity in force at its time) / (its own), by a hash of the episode: at any one
-time what is kept is a uniform sample of the answers, so all together it is one. That wastes dense audits near
-the threshold; a betting bound on weighted losses (arXiv 2406.10490) would keep them, but the largest weight limits
-its stakes, and it needs about as many audits in the end.
+time what is kept is a uniform sample of that time's answers. That wastes dense audits near the threshold; a betting
+bound on weighted losses (arXiv 2406.10490) would keep them, but the largest weight limits its stakes, and it needs
+about as many audits in the end.
+
+Across times it is not uniform: a time whose smallest propensity was twice another's weighs twice as much. What is
+certified is the disagreement of answers mixed in that proportion. It is the log's own where the smallest propensity
+stayed the same (in the long run it is `audit.floor`), or the rate of disagreement did; where both changed together it
+may be off either way. One smallest propensity for the whole log would mend that and throw nearly all audits away.
 """
 
 from __future__ import annotations
