@@ -3,7 +3,7 @@
 The step and the alarm are policies/drift.py; here they are kept for each skill under each adapter version, outlive
 a restart, and act: a rung alarm reverts the skill to its last certified threshold, or to System 2, at once. A
 threshold that a person set is watched, by the goal it was applied for, and never moved. Each new threshold, whoever
-sets it, begins a new watch.
+sets it, begins a new watch; the chance of a false alarm is that of each watch.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class DriftSettings(Settings):
     lowest: float = Field(default=0.5, ge=0.0, le=1.0, description="lowest threshold the step may reach, 0..1")
     highest: float = Field(default=0.999, ge=0.0, le=1.0, description="highest threshold the step may reach, 0..1")
     false_alarm: float = Field(
-        default=0.05, gt=0.0, lt=1.0, description="chance that a skill within its goal ever alarms, 0..1"
+        default=0.05, gt=0.0, lt=1.0, description="chance that a watch over a skill within its goal ever rings, 0..1"
     )
 
 

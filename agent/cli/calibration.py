@@ -25,7 +25,9 @@ def calibration(
     config: ConfigFile = None,
     state_dir: StateDir = None,
 ) -> None:
-    """AUROC, calibration error, risk-coverage and reliability of confidences, on held-out questions.
+    """AUROC and calibration error of confidences, on held-out questions; reliability and risk-coverage of one row.
+
+    That row is all skills of the System 1 that answers, or what --adapter and --skill name; --json has every row's.
 
     Example: secondnature calibration --adapter base --plot reliability.svg
     """
