@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -59,14 +59,16 @@ def whatif(
     JSON (agent/thresholds.py; `default`: the settings' own threshold). `without`: names that all together leaves out,
     because no threshold decides about them (`agent.groups.undecided`). `audit_share` (0..1, the
     service's `audit.floor`; None: as delivered): share of accepted answers that would be audited, for the tokens. The
-    curve is of the whole log; the certificate leaves out what a skill answered before its alarm rang, as
-    `agent.recalibrate` does. Takes a second for a million episodes: call it in a thread.
+    curve is of the whole log; the certificate, as that of `agent.recalibrate`, leaves out what a skill answered before
+    its alarm rang, and where `skill` is None the skills with a threshold of their own. Takes a second for a million
+    episodes: call it in a thread.
     """
     goal = goal or Goal()
     aside = [name for name in without if name != skill]
     columns, method = logged(memory, adapter, calibration or CalibrationSettings(), aside)
     standing = _since_alarm(columns, alarmed_at(memory, adapter))
-    log = audit_log_columns(standing, None if skill is None else _code(columns, skill))
+    apart = _apart(memory, adapter) if skill is None else []
+    log = audit_log_columns(_aside(standing, apart), None if skill is None else _code(columns, skill))
     share = AuditSettings().floor if audit_share is None else audit_share
     curve, stopped = _curve(_of_skill(columns, skill), thresholds, goal, share)
     return {
@@ -79,7 +81,7 @@ def whatif(
         "stopped": stopped,
         "points": [asdict(point) for point in curve.points],
         "recommendation": None if curve.recommendation is None else asdict(curve.recommendation),
-        "certificate": asdict(certify_log(log, goal, certify or CertifySettings())),
+        "certificate": asdict(_told_of(certify_log(log, goal, certify or CertifySettings()), apart)),
         "in_force": in_force(memory, (skill,), adapter, default)[skill or "*"],
     }
 
@@ -105,8 +107,26 @@ def logged(
         fitted = np.flatnonzero(seen & ((columns["heldout"] > 0) | (columns["adapter"] < 0)))[-settings.max_audits :]
         rows = audited_columns(columns, fitted, [str(name) for name in names], settings.folds)
         columns["confidence"][fitted] = cross_fitted_arrays(rows, settings)
-    aside = np.flatnonzero(np.isin(names.astype(str), list(without)))
-    return _where(columns, ~np.isin(columns["skill"], aside)) | {"names": names}, calibrator.method
+    return _aside(columns | {"names": names}, without), calibrator.method
+
+
+def _apart(memory: Memory, adapter: str | None) -> list[str]:
+    """Skills with a decision of their own under an adapter: the general threshold is not theirs."""
+    return sorted(skill for skill in memory.thresholds(adapter) if skill is not None)
+
+
+def _told_of(certificate: Certificate, apart: Sequence[str]) -> Certificate:
+    """A general certificate that says whose audits are not in it."""
+    if not apart:
+        return certificate
+    return replace(certificate, why=f"{certificate.why} Not in it, with thresholds of their own: {', '.join(apart)}.")
+
+
+def _aside(columns: Columns, skills: Collection[str]) -> Columns:
+    """The rows of all other skills."""
+    codes = np.flatnonzero(np.isin(columns["names"].astype(str), list(skills)))
+    rows = {name: column for name, column in columns.items() if name != "names"}
+    return _where(rows, ~np.isin(rows["skill"], codes)) | {"names": columns["names"]}
 
 
 def _since_alarm(columns: Columns, rung: Mapping[str, float]) -> Columns:
@@ -115,7 +135,7 @@ def _since_alarm(columns: Columns, rung: Mapping[str, float]) -> Columns:
         return columns
     since = np.array([rung.get(str(name), -np.inf) for name in columns["names"]])
     rows = {name: column for name, column in columns.items() if name != "names"}
-    return _where(rows, rows["asked_at"] > since[rows["skill"]])
+    return _where(rows, rows["asked_at"] > since[rows["skill"]]) | {"names": columns["names"]}
 
 
 def _where(columns: dict[str, npt.NDArray[Any]], mask: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:

@@ -52,16 +52,20 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_curve_its_plot_and_the_certificate_are_printed(past: Path) -> None:
-    told = say(past, "tune", "--max-disagreement", "0.1")
-    assert "What each threshold would have done: the base, all skills, 600 answers, 600 audited" in told
+    told = say(past, "tune", "--skill", "sums", "--max-disagreement", "0.1")
+    assert "What each threshold would have done: the base, sums, 600 answers, 600 audited" in told
     assert "S: System 2 answers, d: disagreement, n: now, r: recommended" in told
     assert "uniform audits disagree: at most" in told
     assert "Calibration: isotonic" in told
+    general = say(past, "tune", "--max-disagreement", "0.1")
+    assert "What each threshold would have done: the base, all skills, 600 answers, 600 audited" in general
+    assert "0 of 0 uniform audits disagree: about 22 more uniform audits are needed" in general
+    assert "Not in it, with thresholds of their own: sums." in general
 
 
 def test_the_certificate_and_the_needed_audits_are_given_as_json(past: Path) -> None:
-    loose = orjson.loads(say(past, "tune", "--max-disagreement", "0.1", "--json"))
-    strict = orjson.loads(say(past, "tune", "--max-disagreement", "0.002", "--json"))
+    loose = orjson.loads(say(past, "tune", "--skill", "sums", "--max-disagreement", "0.1", "--json"))
+    strict = orjson.loads(say(past, "tune", "--skill", "sums", "--max-disagreement", "0.002", "--json"))
     assert loose["certificate"]["bound"] <= 0.1
     assert strict["certificate"]["threshold"] is None
     assert strict["certificate"]["more_audits"] > 0
@@ -79,7 +83,8 @@ def test_mistakes_are_named(past: Path) -> None:
     assert "max_disagreement" in say_error(past, "tune", "--max-disagreement", "2")
     assert "there is no adapter" in say_error(past, "tune", "--adapter", "sn-0009-abcdef")
     assert "--threshold" in say_error(past, "tune", "--apply", "--why", "x", "--max-disagreement", "0.002")
-    assert "no service runs" in say_error(past, "tune", "--apply", "--why", "x", "--max-disagreement", "0.1")
+    for_sums = ("tune", "--skill", "sums", "--apply", "--why", "x")
+    assert "no service runs" in say_error(past, *for_sums, "--max-disagreement", "0.1")
 
 
 def say_error(state_dir: Path, *words: str) -> str:
@@ -141,12 +146,12 @@ async def test_tune_counts_the_audits_that_the_settings_ask_for(running: Any) ->
 async def test_the_certified_threshold_is_applied_with_its_evidence(running: Any) -> None:
     folder = Path(running.config.state_dir)
     found = orjson.loads(
-        say(folder, "tune", "--max-disagreement", "0.1", "--apply", "--why", "weekly review", "--json")
+        say(folder, "tune", "--skill", "sums", "--max-disagreement", "0.1", "--apply", "--why", "weekly", "--json")
     )
     applied = found["applied"]
     assert applied["value"] == found["certificate"]["threshold"]
     assert request(found, None, None, None, "why")["adapter"] == "base"
-    assert running.pointer.now.thresholds[None] == applied["value"]
+    assert running.pointer.now.thresholds["sums"] == applied["value"]
     with Memory.open(folder, read_only=True) as memory:
         kept = memory.threshold_history()[0].certificate
     assert kept is not None
@@ -202,7 +207,7 @@ def test_skills_are_shown_exported_and_their_methods_listed(past: Path, tmp_path
 
 
 async def test_evidence_for_another_threshold_is_refused(running: Any) -> None:
-    found = whatif(running.memory, goal=Goal(max_disagreement=0.1))
+    found = whatif(running.memory, "sums", goal=Goal(max_disagreement=0.1))
     certificate = found["certificate"]
     with pytest.raises(BadInput, match="does not reach down"):
         apply_threshold(running, None, certificate["threshold"] - 0.1, "ann", "greed", 0.1, certificate)

@@ -154,7 +154,9 @@ def test_what_a_skill_answered_before_its_alarm_certifies_it_no_more(one: Day) -
     assert (found["n"], found["certificate"]["n"], found["certificate"]["disagreements"]) == (130, 30, 0)
     assert "more uniform audits are needed" in found["certificate"]["why"]
     assert whatif(one.memory, "dates")["certificate"]["n"] > 30
-    assert whatif(one.memory)["certificate"]["n"] <= 130
+    general = whatif(one.memory)["certificate"]
+    assert general["n"] == whatif(one.memory, "dates")["certificate"]["n"]  # sums has a decision of its own
+    assert "Not in it, with thresholds of their own: sums." in general["why"]
 
 
 def test_the_audits_that_a_threshold_would_cost_are_those_of_the_settings(one: Day) -> None:

@@ -12,7 +12,7 @@ STEP = 0.05  # 0..1, share of answers by which the printed table's rows differ a
 
 
 def tune(
-    skill: Annotated[str | None, typer.Option(help="this skill alone; else every skill without its own")] = None,
+    skill: Annotated[str | None, typer.Option(help="this skill alone; else all, to apply to those without one")] = None,
     adapter: Annotated[str | None, typer.Option(help="an adapter's name, or base; else the one that answers")] = None,
     max_disagreement: Annotated[float | None, typer.Option(help="share that System 2 may contradict, 0..1")] = None,
     confidence: Annotated[float | None, typer.Option(help="how sure to be of it, 0..1")] = None,
