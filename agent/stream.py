@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from agent.answer import direct_episode
@@ -23,10 +23,12 @@ def streams_live(day: Day, ask: Ask, skill: SkillSettings) -> bool:
     return surely_system1(day, ask, skill, day.pointer.now)
 
 
-async def streamed(day: Day, ask: Ask, skill: SkillSettings) -> AsyncIterator[Piece]:
+async def streamed(
+    day: Day, ask: Ask, skill: SkillSettings, heard: Callable[[int], None] = lambda tokens: None
+) -> AsyncGenerator[Piece, None]:
     """Pieces of System 1's answer as they are made, then the remembered episode.
 
-    Closing this generator (the caller went away) closes the request to the engine, which stops generating.
+    `heard` is told how many tokens were generated so far. Closing this generator (the caller went away) closes the request to the engine, which stops generating.
     """
     started = day.clock()
     traced = day.traces.span("invoke_agent secondnature", asked(ask, "ask"), current=False)
@@ -35,15 +37,19 @@ async def streamed(day: Day, ask: Ask, skill: SkillSettings) -> AsyncIterator[Pi
             name = force.adapter.name if force.adapter else day.base
             messages = direct_messages(ask.messages, skill)
             deltas: list[Delta] = []
+            tokens = 0
             drawn = sampling(ask.params, skill, day.config.system1)
             with span.around():
                 source = day.engine.stream(name, messages, drawn, priority=Priority.SYSTEM1)
             async with aclosing(source) as flow:
                 async for delta in flow:
                     deltas.append(delta)
+                    tokens += len(delta.logprobs) or bool(delta.text)
+                    heard(tokens)
                     if delta.text:
                         yield delta.text
         with span.around():
             episode = direct_episode(day, ask, skill, force, joined(deltas, name, day.clock() - started))
+        heard(episode.tokens)
         span.set(answered(episode))
     yield episode

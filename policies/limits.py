@@ -94,18 +94,22 @@ def finished(usage: Usage, tokens: int, now: float) -> Usage:
     return replace(usage, under_way=max(usage.under_way - 1, 0), day=day, spent=spent)
 
 
-def check_ask(messages: Sequence[Message], answer_tokens: int | None, limits: LimitSettings) -> None:
+def check_ask(
+    messages: Sequence[Message], answer_tokens: int | None, limits: LimitSettings, choices: int | None = None
+) -> None:
     """Raise TooLarge or BadInput for a request with too many messages, too long a prompt or too long an answer.
 
-    answer_tokens: what the caller asks for at most; None: not said.
+    answer_tokens: what the caller asks for at most, in each of its `choices` (1 or more); None: not said.
     """
     if len(messages) > limits.messages:
         raise TooLarge(f"{len(messages)} messages; at most {limits.messages} are read", param="messages")
     chars = sum(_chars(message.get("content")) for message in messages)
     if chars > limits.prompt_chars:
         raise TooLarge(f"the messages have {chars} characters; the most is {limits.prompt_chars}", param="messages")
-    if answer_tokens is not None and answer_tokens > limits.answer_tokens:
-        reason = f"an answer may have {limits.answer_tokens} tokens at most, {answer_tokens} were asked for"
+    asked = (answer_tokens or 1) * (choices or 1)
+    if asked > limits.answer_tokens:
+        several = f" in {choices} choices" if (choices or 1) > 1 else ""
+        reason = f"an answer may have {limits.answer_tokens} tokens at most, {asked} were asked for{several}"
         raise BadInput(reason, param="max_tokens")
 
 

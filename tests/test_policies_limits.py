@@ -72,6 +72,9 @@ def test_what_one_request_may_ask_for():
         check_ask([{"role": "user", "content": [{"type": "text", "text": "1234567"}]}], None, small)
     with pytest.raises(BadInput, match="6 were asked for"):
         check_ask([hello], 6, small)
+    check_ask([hello], None, small, choices=5)
+    with pytest.raises(BadInput, match="6 were asked for in 2 choices"):
+        check_ask([hello], 3, small, choices=2)
 
 
 @given(st.lists(st.floats(0, 5), max_size=200))

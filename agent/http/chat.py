@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.types import Receive, Scope, Send
 
 from agent.answer import answer
 from agent.day import Day, require_ready
 from agent.http import shape
 from agent.http.access import Identity, identity, require
-from agent.http.guard import spent
+from agent.http.guard import spent, spent_so_far
 from agent.http.passthrough import forwarded, forwarded_stream
 from agent.routing import unusual
-from agent.stream import streamed, streams_live
+from agent.stream import Piece, streamed, streams_live
 from memory.errors import BadInput, CallerGone, NotFound, SecondNatureError
 from memory.records import Ask, Episode, Message, Mode
 from policies.limits import check_ask
@@ -58,7 +60,39 @@ class ChatRequest(BaseModel):
     practice: bool = Field(False, description="think and remember at low priority; answered once per prompt")
 
 
+class Events(StreamingResponse):
+    """Server-sent events that stop the engine when the caller goes away.
+
+    A generator left to the garbage collector would keep its place, and the engine busy, until a collection.
+    """
+
+    def __init__(
+        self, events: AsyncGenerator[bytes, None], source: AsyncGenerator[Any, None], headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._open = (events, source)  # the source too: events that never began close nothing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            for generator in self._open:
+                await generator.aclose()
+
+
 OURS = {"model", "messages", "stream", "stream_options", "mode", "skill", "source", "reasoning", "practice"}
+# Fields of vLLM's request that are the service's to set: its queue's order (a caller could go before all others), its
+# names of requests, where its caches go, its extensions, and how often a stream tells (tokens are counted by that).
+ENGINES = {
+    "priority",
+    "request_id",
+    "session_id",
+    "kv_transfer_params",
+    "ec_transfer_params",
+    "vllm_xargs",
+    "mm_payload",
+    "stream_interval",
+}
 
 
 @router.post("/v1/chat/completions", openapi_extra=shape.body_schema(ChatRequest), response_model=None)
@@ -71,12 +105,13 @@ async def chat_completions(request: Request) -> Response:
         require(request, "operate")
     require_ready(day)
     ask, skill = make_ask(wanted, day, identity(request))
-    check_ask(ask.messages, wanted.max_completion_tokens or wanted.max_tokens, day.config.limits)
+    check_ask(ask.messages, wanted.max_completion_tokens or wanted.max_tokens, day.config.limits, wanted.n)
     request.scope["secondnature.episode"] = ask.id  # the access log names the episode
     if unusual(ask) is not None:
         return await _passed_through(request, day, ask, skill, wanted.stream)
     if wanted.stream and streams_live(day, ask, skill):
-        return await _live(request, shape.Head(day.config.http.model_name, ask), streamed(day, ask, skill), wanted)
+        pieces = streamed(day, ask, skill, partial(spent_so_far, request.scope))
+        return await _live(shape.Head(day.config.http.model_name, ask), pieces, wanted)
     episode = await until_gone(request, _answered(day, ask, skill, wanted))
     spent(request.scope, episode.tokens)
     headers = shape.header_lines(shape.provenance(episode))
@@ -130,7 +165,7 @@ def make_ask(wanted: ChatRequest, day: Day, who: Identity) -> tuple[Ask, SkillSe
         asked_at=time.time(),
         prompt_key=key,
         heldout=is_heldout(key, day.config.heldout_share),
-        params={k: v for k, v in given.items() if k not in OURS and v is not None},
+        params={k: v for k, v in given.items() if k not in OURS | ENGINES and v is not None},
     )
     return ask, skill
 
@@ -142,32 +177,41 @@ def _usage(wanted: ChatRequest) -> bool:
 async def _passed_through(request: Request, day: Day, ask: Ask, skill: SkillSettings, stream: bool) -> Response:
     """A request that only System 1 can serve, handed to the engine whole."""
     if stream:
-        chunks = await forwarded_stream(day, ask, skill, lambda episode: spent(request.scope, episode.tokens))
-        head = shape.Head(day.config.http.model_name, ask).headers()
-        return StreamingResponse(chunks, media_type="text/event-stream", headers=head)
+        flow = forwarded_stream(day, ask, skill, partial(spent_so_far, request.scope))
+        chunks = _whole(await anext(flow, b""), flow)
+        return Events(chunks, flow, shape.Head(day.config.http.model_name, ask).headers())
     body, episode = await until_gone(request, forwarded(day, ask, skill))
     spent(request.scope, episode.tokens)
     head = shape.header_lines(shape.provenance(episode))
     return Response(body, media_type="application/json", headers=head)
 
 
-async def _live(request: Request, head: shape.Head, pieces: AsyncIterator[Any], wanted: ChatRequest) -> Response:
+async def _whole(first: bytes, flow: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """A forwarded stream, its first chunk awaited already, so that an early fault kept its status."""
+    try:
+        yield first
+        async for chunk in flow:
+            yield chunk
+    except SecondNatureError as error:  # too late for a status: the stream itself must say it
+        yield shape.event(shape.error(error))
+        yield b"data: [DONE]\n\n"
+
+
+async def _live(head: shape.Head, pieces: AsyncGenerator[Piece, None], wanted: ChatRequest) -> Response:
     """Stream System 1 token by token. The first piece is awaited here, so that an early fault keeps its status."""
     first = await anext(pieces)
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         try:
             yield head.opening()
             yield head.piece(first)
             async for piece in pieces:
-                if isinstance(piece, Episode):
-                    spent(request.scope, piece.tokens)
                 yield head.piece(piece, _usage(wanted))
         except SecondNatureError as error:  # too late for a status: the stream itself must say it
             yield shape.event(shape.error(error))
         yield b"data: [DONE]\n\n"
 
-    return StreamingResponse(chunks(), media_type="text/event-stream", headers=head.headers())
+    return Events(chunks(), pieces, head.headers())
 
 
 async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

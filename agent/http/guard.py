@@ -26,7 +26,7 @@ from agent.http.keys import LOCAL, Identity, KeyStore, authenticate
 from memory.errors import BadConfig, Denied, Forbidden, SecondNatureError, TimedOut, TooLarge, TooMany
 from policies.limits import LimitSettings, Usage, admit, finished, fresh
 
-__all__ = ["LOCAL", "Guard", "Identity", "check_bind", "is_loopback", "spent"]
+__all__ = ["LOCAL", "Guard", "Identity", "check_bind", "is_loopback", "spent", "spent_so_far"]
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 LIMITED = "/v1/"  # paths whose requests count against a key's rate and are bounded in time
@@ -56,6 +56,13 @@ def spent(scope: Scope, tokens: int) -> None:
     meter = scope.get(METER)
     if meter is not None:
         meter.tokens += tokens
+
+
+def spent_so_far(scope: Scope, tokens: int) -> None:
+    """Note how many tokens a stream's request has generated until now, so that one closed early has its price."""
+    meter = scope.get(METER)
+    if meter is not None:
+        meter.tokens = tokens
 
 
 @lru_cache(maxsize=64)  # asked of every request's Host header; an address takes 30 µs to parse

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import orjson
 
 from agent.answer import direct_episode
+from agent.config import Config
 from agent.day import Day
 from agent.engine.client import Raw
 from agent.engine.wire import error
@@ -17,13 +19,22 @@ from memory.records import Ask, Completion, Episode
 from policies.skills import SkillSettings
 
 PATH = "/v1/chat/completions"
+LINES_OF_EVENT = 2  # a server-sent event is a line of JSON and an empty one; chunks are cut anywhere
 
 
 def engine_body(day: Day, ask: Ask, force: InForce, *, stream: bool = False) -> dict[str, Any]:
-    """The caller's own request under the live System 1's name."""
+    """The caller's own request under the live System 1's name, with an end to its answer."""
     model = force.adapter.name if force.adapter else day.base
-    body: dict[str, Any] = {**ask.params, "model": model, "messages": list(ask.messages)}
+    body: dict[str, Any] = {**bounded(ask.params, day.config), "model": model, "messages": list(ask.messages)}
     return body | {"stream": True, "stream_options": {"include_usage": True}} if stream else body
+
+
+def bounded(params: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """The caller's parameters; where they set no length, a direct answer's, and all choices within the limit."""
+    if "max_tokens" in params or "max_completion_tokens" in params:  # checked at the door
+        return dict(params)
+    share = config.limits.answer_tokens // (params.get("n") or 1)
+    return {**params, "max_tokens": max(1, min(config.system1.max_tokens, share))}
 
 
 async def forwarded(day: Day, ask: Ask, skill: SkillSettings) -> tuple[bytes, Episode]:
@@ -45,32 +56,30 @@ async def forwarded(day: Day, ask: Ask, skill: SkillSettings) -> tuple[bytes, Ep
 
 
 async def forwarded_stream(
-    day: Day, ask: Ask, skill: SkillSettings, done: Callable[[Episode], None]
-) -> AsyncIterator[bytes]:
-    """The engine's events as they come; the episode is remembered, and `done` called, when the stream ends."""
+    day: Day, ask: Ask, skill: SkillSettings, heard: Callable[[int], None] = lambda tokens: None
+) -> AsyncGenerator[bytes, None]:
+    """The engine's events as they come; the episode is remembered when they end.
+
+    `heard` is told how many tokens were generated so far: the events, until the engine has said the number. What the
+    engine refuses is raised instead of the first chunk. Closing this generator closes the request to the engine.
+    """
     started = day.clock()
-    hold = day.pointer.hold()
-    force = hold.__enter__()
-    try:
-        flow = await day.engine.forward_stream(PATH, engine_body(day, ask, force, stream=True))
-        if flow.status >= 400:
-            raise error(flow.status, b"".join([chunk async for chunk in flow]))
-    except BaseException:
-        hold.__exit__(None, None, None)
-        raise
-
-    async def chunks() -> AsyncIterator[bytes]:
-        seen: list[bytes] = []
-        try:
-            async for chunk in flow:
-                seen.append(chunk)
-                yield chunk
-            done(direct_episode(day, ask, skill, force, _streamed(b"".join(seen), day.clock() - started)))
-        finally:
-            await flow.aclose()
-            hold.__exit__(None, None, None)
-
-    return chunks()
+    seen: list[bytes] = []
+    lines = 0
+    with day.pointer.hold() as force:
+        async with day.system1_room.enter():
+            flow = await day.engine.forward_stream(PATH, engine_body(day, ask, force, stream=True))
+            async with aclosing(flow):
+                if flow.status >= 400:
+                    raise error(flow.status, b"".join([chunk async for chunk in flow]))
+                async for chunk in flow:
+                    seen.append(chunk)
+                    lines += chunk.count(b"\n")
+                    heard(lines // LINES_OF_EVENT)
+                    yield chunk
+        episode = direct_episode(day, ask, skill, force, _streamed(b"".join(seen), day.clock() - started))
+    if episode.tokens:
+        heard(episode.tokens)
 
 
 def _completion(answer: Mapping[str, Any], seconds: float) -> Completion:
