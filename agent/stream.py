@@ -28,7 +28,8 @@ async def streamed(
 ) -> AsyncGenerator[Piece, None]:
     """Pieces of System 1's answer as they are made, then the remembered episode.
 
-    `heard` is told how many tokens were generated so far. Closing this generator (the caller went away) closes the request to the engine, which stops generating.
+    `heard` is told how many tokens were generated so far. Closing this generator (the caller went away) closes the
+    request to the engine, which stops generating.
     """
     started = day.clock()
     traced = day.traces.span("invoke_agent secondnature", asked(ask, "ask"), current=False)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from agent.http import keys
 from memory import journal
-from memory.backup import backups
+from memory.copies import backups, taken_at
 from memory.errors import Conflict, NotFound, SecondNatureError
 from memory.rows import Key
 from memory.settings import Settings
@@ -64,12 +64,17 @@ def daily(memory: Memory, settings: TrustSettings) -> dict[str, Any]:
     if settings.keep_text_days:
         done["blanked"] = memory.blank_older(settings.keep_text_days)
         clear_nights(memory.state_dir, older_than=memory.clock() - settings.keep_text_days * DAY_S)
-    newest = next(iter(backups(memory.state_dir)), None)
-    if settings.backup_daily and (newest is None or memory.clock() - newest.stat().st_mtime > FRESH_S):
+    if settings.backup_daily and not _backed_up(memory):
         done["backup"] = str(memory.backup())
     if done["blanked"]:
         memory.record_event("retention", "blank", f"older than {settings.keep_text_days:g} days", done)
     return done
+
+
+def _backed_up(memory: Memory) -> bool:
+    """Whether there is a backup of today. One from the future (a clock was wrong) is none."""
+    now = memory.clock()
+    return any(0 <= now - taken_at(path)[0] <= FRESH_S for path in backups(memory.state_dir))
 
 
 def new_key(memory: Memory, role: str, who: str, **given: Any) -> dict[str, Any]:

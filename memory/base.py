@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
+from memory.copies import backups
 from memory.errors import Conflict, Damaged, StorageFull
 from memory.settings import Settings
 from memory.writer import Writer
@@ -18,7 +21,6 @@ from memory.writer import Writer
 T = TypeVar("T")
 DATABASE = "secondnature.db"
 JOURNAL = "journal"
-BACKUPS = "backups"
 READER_CACHE_KIB = 8 * 1024  # each thread that reads at the same time has one
 WRITER_CACHE_KIB = 64 * 1024
 
@@ -61,6 +63,7 @@ class Base:
         self.clock = clock
         self.settings = settings
         self._writer = writer
+        self._copying = threading.Lock()  # held by a backup and by an erasure, or one would keep what the other erases
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
 
     @property
@@ -152,10 +155,10 @@ def fault(path: Path, error: sqlite3.DatabaseError) -> Exception:
 
 def advice(state_dir: Path) -> str:
     """What to do about a damaged database: the newest backup, named."""
-    backups = sorted((state_dir / BACKUPS).glob("*.db"), key=lambda p: p.stat().st_mtime)
-    if not backups:
+    found = backups(state_dir, time.time())
+    if not found:
         return "there is no backup; move it away to start empty"
-    return f"restore the newest backup with `secondnature restore {backups[-1].name}`"
+    return f"restore the newest backup with `secondnature restore {found[0].name}`"
 
 
 def check_small(path: Path, most_mib: float) -> None:

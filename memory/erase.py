@@ -1,14 +1,15 @@
 """Forgetting: everything held about a source, an episode or a text goes, and a receipt stays that can be checked.
 
 Covered: episodes with every inner call, audits, feedback, outcomes, quarantine, lessons, the journal, rejected lines,
-backups and databases that a restore put aside. Not covered: what an adapter learnt (the receipt names the adapters, so
-that they can be retired and retrained without it), names of skills, and the log of events.
+backups, what a crash left of one, and databases that a restore put aside. Not covered: what an adapter learnt (the
+receipt names the adapters, so that they can be retired and retrained without it), names of skills, the log of events.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,8 +20,9 @@ from pathlib import Path
 import orjson
 
 from memory import codec, journal, migrations, outcomes
-from memory.backup import DAMAGED, backups
+from memory.backup import DAMAGED
 from memory.base import JOURNAL, Base, connect
+from memory.copies import backups, erase_unfinished
 from memory.episodes import holds, needle
 from memory.errors import BadInput, NotFound
 from memory.rows import Receipt, ReceiptCheck
@@ -72,11 +74,9 @@ class Erasure(Base):
             con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return receipt
 
-        scrubbed = backups(self.state_dir)
-        self._scrub(target, scrubbed)
-        receipt = self._write(run, transaction=False)
-        self._scrub(target, [path for path in backups(self.state_dir) if path not in scrubbed])
-        return receipt
+        with self._copying:
+            self._scrub(target, backups(self.state_dir))
+            return self._write(run, transaction=False)
 
     def receipts(self) -> list[Receipt]:
         """Every erasure, oldest first."""
@@ -123,16 +123,20 @@ class Erasure(Base):
                 _scrub_copy(path, target)
             else:
                 journal.erase(path)
+        erase_unfinished(self.state_dir)
         for path in self.state_dir.glob(f"{DAMAGED}*"):
             journal.erase(path)
         (self.state_dir / JOURNAL / journal.REJECTED).unlink(missing_ok=True)
 
 
 def _scrub_copy(path: Path, target: Target) -> None:
+    """Delete in a copy, which stays as old as it was."""
+    before = path.stat()
     with closing(connect(path)) as con:
         transact(con, lambda con: _delete(con, target, _seqs(con, target)))
         con.execute("VACUUM")
         con.execute("PRAGMA journal_mode = DELETE")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def erased(con: sqlite3.Connection) -> Callable[[str, str, float], bool]:

@@ -16,6 +16,7 @@ from memory.errors import StorageFull
 
 SUFFIX = ".jsonl"
 REJECTED = "rejected.txt"  # lines that could not be stored; kept for a person, never replayed
+BLOCK = 1 << 20  # bytes overwritten at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,11 @@ def read(segment: Path) -> Iterator[Line]:
 
 
 def erase(segment: Path) -> None:
-    """Overwrite and remove a segment, so that a forgotten text does not linger in free blocks."""
+    """Overwrite and remove a segment, or any file, so that a forgotten text does not linger in free blocks."""
+    left = segment.stat().st_size
     with segment.open("r+b") as file:
-        file.write(bytes(segment.stat().st_size))
+        while left > 0:
+            left -= file.write(bytes(min(left, BLOCK)))
         file.flush()
         os.fsync(file.fileno())
     segment.unlink()

@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from memory.copies import MIGRATING
 from memory.errors import Damaged
 
 Db = Any  # sqlite_utils.Database, which is imported only when a step has to run: it costs 0.3 s
@@ -152,7 +153,7 @@ def bring_forward(path: Path, backups: Path, now: float) -> None:
         raise Damaged(f"{path} has schema {found}, this program knows {len(MIGRATIONS)}; install the newer version")
     if found == len(MIGRATIONS):
         return
-    copy = path.with_suffix(".migrating")
+    copy = path.with_suffix(MIGRATING)
     copy.unlink(missing_ok=True)
     if path.exists():
         _copy(path, copy)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from memory import ingest, journal, lock, migrations
 from memory.backup import Backups, restore
-from memory.base import BACKUPS, DATABASE, JOURNAL, MemorySettings, check_small, connect
+from memory.base import DATABASE, JOURNAL, MemorySettings, check_small, connect
+from memory.copies import BACKUPS, erase_unfinished
 from memory.decisions import Decisions, event
 from memory.episodes import Episodes
 from memory.erase import Erasure
@@ -90,6 +91,7 @@ class Memory(Episodes, Insight, Registry, Decisions, Backups, Erasure, Retention
     ) -> Memory:
         path = state_dir / DATABASE
         try:
+            erase_unfinished(state_dir)
             check_small(path, settings.check_mib if was_closed(state_dir) else math.inf)
             migrations.bring_forward(path, state_dir / BACKUPS, clock())
             con = connect(path)
