@@ -13,6 +13,8 @@ from policies.duplicates import twin_key
 from policies.lessons import feedback_weight
 
 CONFLICT = "conflict: "  # how the reason of an episode begins that curation, and no person, put into quarantine
+# Without the answers: one side's would stay in the other's row when the first is forgotten.
+CONTRADICT = "near-duplicates of the question were answered differently; `quarantine show` has each one's answer"
 HELDOUT_MOST = 20_000  # newest held-out questions whose near-duplicates are kept out of training
 PAGE = 1000  # episodes read at once
 
@@ -72,5 +74,5 @@ def quarantine_conflicts(memory: Memory, taught: Iterable[Episode], curation: Cu
         if drop.code is Reason.CONFLICT and twin_key(asked[drop.episode_id]) not in closed
     ]
     for drop in found:
-        memory.quarantine(drop.episode_id, CONFLICT + drop.reason)
+        memory.quarantine(drop.episode_id, CONFLICT + CONTRADICT)
     return len(found)

@@ -262,7 +262,8 @@ async def test_a_night_that_runs_while_something_is_forgotten_is_discarded(serve
 
 
 async def test_contradicting_twins_go_into_quarantine_and_a_later_twin_waits(served: Served) -> None:
-    memory, curate_settings = served.memory, served.config.curate.model_copy(update={"single_user": True})
+    memory = served.memory
+    curate_settings = served.config.curate.model_copy(update={"single_user": True, "match_pattern": False})
     ask = episode(3).ask.messages
     memory.remember(episode(20, messages=ask, deliberation=audit(episode(20), "185").deliberation))
     memory.flush()
@@ -275,6 +276,9 @@ async def test_contradicting_twins_go_into_quarantine_and_a_later_twin_waits(ser
         return [(drop.episode_id, drop.code) for drop in curation.dropped if drop.code is Reason.CONFLICT]
 
     assert night() == [("ep-00000003", Reason.CONFLICT), ("ep-00000020", Reason.CONFLICT)]
+    told = [row.reason for row in memory.quarantined()]
+    assert len(told) == 2
+    assert not any(answer in reason for reason in told for answer in ("184", "185")), "it would outlive the answer"
     memory.remember(episode(21, messages=ask))
     memory.flush()
     assert night() == [("ep-00000021", Reason.CONFLICT)]
