@@ -70,7 +70,8 @@ def fresh(limits: KeyLimits, now: float) -> Usage:
 def admit(usage: Usage, limits: KeyLimits, now: float) -> Admission:
     """Take one request from the bucket, if rate, number at once and the day's tokens allow it.
 
-    A refused request costs nothing. A clock that is put back neither fills nor empties anything.
+    A refused request costs nothing. A clock that is put back fills and empties nothing, and time begins anew from it:
+    one that was ahead for a while does not keep a key waiting until it is that late again.
     """
     usage = _refilled(usage, limits, now)
     if usage.under_way >= limits.concurrent:
@@ -89,8 +90,8 @@ def admit(usage: Usage, limits: KeyLimits, now: float) -> Admission:
 
 def finished(usage: Usage, tokens: int, now: float) -> Usage:
     """The usage after an admitted request has ended and generated `tokens`."""
-    day = max(int(now // DAY_S), usage.day)
-    spent = tokens + (usage.spent if day == usage.day else 0)
+    day = int(now // DAY_S)
+    spent = tokens + (usage.spent if day <= usage.day else 0)
     return replace(usage, under_way=max(usage.under_way - 1, 0), day=day, spent=spent)
 
 
@@ -124,7 +125,7 @@ def _refilled(usage: Usage, limits: KeyLimits, now: float) -> Usage:
     left = min(usage.bucket + elapsed * limits.requests_per_minute / 60.0, float(limits.burst))
     day = int(now // DAY_S)
     spent = usage.spent if day <= usage.day else 0
-    return replace(usage, bucket=left, filled_at=max(now, usage.filled_at), day=max(day, usage.day), spent=spent)
+    return replace(usage, bucket=left, filled_at=now, day=day, spent=spent)
 
 
 def _chars(content: object) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +53,18 @@ def test_a_request_over_midnight_counts_for_the_new_day():
 def test_a_clock_put_back_gives_nothing_away():
     usage = finished(admit(fresh(LIMITS, NOON), LIMITS, NOON).usage, 100, NOON)
     assert not admit(usage, LIMITS, NOON - DAY_S).allowed
-    assert admit(usage, LIMITS, NOON - DAY_S).usage.filled_at == NOON
+    assert admit(usage, LIMITS, NOON - DAY_S).usage.bucket == usage.bucket
+
+
+def test_a_clock_put_forward_and_back_keeps_nobody_waiting():
+    ahead = finished(admit(fresh(LIMITS, NOON), LIMITS, NOON + 365 * DAY_S).usage, 100, NOON + 365 * DAY_S)
+    for _ in range(3):  # the burst, after the clock was put right
+        ahead = replace(admit(replace(ahead, spent=0), LIMITS, NOON).usage, under_way=0)
+    assert not admit(ahead, LIMITS, NOON).allowed
+    assert admit(ahead, LIMITS, NOON + 1.0).allowed
+    spent = admit(replace(ahead, spent=100), LIMITS, NOON).usage
+    assert not admit(spent, LIMITS, NOON + 1.0).allowed
+    assert admit(spent, LIMITS, NOON + DAY_S / 2).allowed, "the day's tokens return at the next midnight"
 
 
 def test_a_key_may_have_limits_of_its_own():
