@@ -44,7 +44,7 @@ class Retention(Base):
 
     def export_source(self, source: str) -> dict[str, Any]:
         """Everything that is held about a source, as JSON values: episodes (whole), audits, feedback by it and on its
-        answers, lessons made of it, and the adapters that learnt them.
+        answers, lessons made of it, what of it is in quarantine and why, and the adapters that learnt from it.
 
         Raises:
             NotFound: nothing is held.
@@ -64,6 +64,11 @@ class Retention(Base):
                FROM feedback f JOIN episodes e ON e.seq = f.episode WHERE e.source = ? OR f.source = ?""",
             (source, source),
         )
+        quarantine = self._rows(
+            """SELECT q.episode_id, q.reason, q.since FROM quarantine q JOIN episodes e ON e.id = q.episode_id
+               WHERE e.source = ? ORDER BY e.seq""",
+            (source,),
+        )
         if not (bodies or feedback):
             raise NotFound(f"nothing is held about {source}", param="source")
         return {
@@ -73,6 +78,7 @@ class Retention(Base):
             "audits": [orjson.loads(codec.unpack(row["body"])) for row in audits],
             "feedback": [dict(row) for row in feedback],
             "lessons": [orjson.loads(codec.unpack(row["body"])) for row in lessons],
+            "quarantine": [dict(row) for row in quarantine],
             "adapters": [row["adapter"] for row in adapters],
         }
 

@@ -152,8 +152,10 @@ def test_export_holds_everything_about_a_source(memory: Memory) -> None:
     assert [e["ask"]["id"] for e in held["episodes"]] == [f"ep-{n:08d}" for n in range(4)]
     assert held["episodes"][0]["deliberation"]["calls"][0]["completions"][0]["text"].startswith("Step by step")
     assert [a["episode_id"] for a in held["audits"]] == ["ep-00000001"]
+    assert memory.export_source("alice")["quarantine"] == []
     assert {f["source"] for f in held["feedback"]} == {"alice", "mallory"}
     assert [x["episode_id"] for x in held["lessons"]] == ["ep-00000001"]
+    assert [(q["episode_id"], q["reason"]) for q in held["quarantine"]] == [("ep-00000002", "odd")]
     assert held["adapters"] == ["sn-0001-000001"]
     with pytest.raises(NotFound):
         memory.export_source("nobody")
