@@ -269,10 +269,10 @@ class Daemon:
                 "system2": self.day.system2_room.occupied,
                 "audits": self.day.audits.waiting,
             },
-            "memory": self.memory.counts(),
+            "memory": await asyncio.to_thread(self.memory.counts),  # it counts every row
             "fleet": self.fleet.told(),
             "next_night": None if self.fleet.follows else self.scheduler.next_night,
-            "night": self.night_status(),
+            "night": await asyncio.to_thread(self.night_status),
         }
 
     def night_status(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +22,16 @@ def adapter_line(adapter: Adapter) -> dict[str, Any]:
     report = row.pop("report")
     scores = (report.get("evaluation") or {}).get("scores") or []
     return row | {"scores": {s["skill"]: {"n": s["n"], "before": s["before"], "after": s["after"]} for s in scores}}
+
+
+def episodes(memory: Memory, limit: int, which: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Episodes for a table, the newest first. `which`: arguments of `Memory.episodes`."""
+    return [episode_line(one) for one in memory.episodes(limit=limit, **which)]
+
+
+def episode(memory: Memory, episode_id: str) -> dict[str, Any]:
+    """One episode with every inner call, and its audits. Raises NotFound."""
+    return {"episode": asdict(memory.episode(episode_id)), "audits": [asdict(one) for one in memory.audits(episode_id)]}
 
 
 def episode_line(episode: Episode) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,8 @@ import pytest
 
 from agent.http.app import build, no_lifespan
 from day_fakes import ScriptedEngine, day
+from memory.store import Memory
+from memory_fakes import episode
 
 GOOD = {"model": "secondnature", "messages": [{"role": "user", "content": "What is 3 + 5?"}]}
 
@@ -93,6 +97,37 @@ async def test_unknown_paths_and_methods_have_the_same_shape(http: httpx.AsyncCl
     for said in (await http.get("/v1/nothing"), await http.delete("/v1/chat/completions")):
         assert said.status_code in (404, 405)
         assert said.json()["error"]["message"]
+
+
+class Watched:
+    """A memory that remembers which of its calls were made on the event loop's thread."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory, self.loop, self.on_the_loop = memory, threading.get_ident(), set[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._memory, name)
+
+        def called(*args: Any, **named: Any) -> Any:
+            if threading.get_ident() == self.loop:
+                self.on_the_loop.add(name)
+            return found(*args, **named)
+
+        return called if callable(found) else found
+
+
+async def test_nobody_waits_while_an_operator_reads(tmp_path: Path) -> None:
+    one = day(tmp_path, ScriptedEngine(script))
+    one.memory.remember(episode(1))
+    watched = Watched(one.memory)
+    day_of_it = replace(one, memory=watched)  # type: ignore[arg-type]  # a memory all the same
+    app = build(one.config, no_lifespan())
+    app.state.daemon = SimpleNamespace(day=day_of_it, memory=watched, night_status=lambda: watched.nights(20))
+    paths = ("episodes?text=total", "episodes/ep-00000001", "adapters", "night", "receipts", "thresholds")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+        assert [(await http.get(f"/api/{path}")).status_code for path in paths] == [200] * len(paths)
+    assert watched.on_the_loop == {"keys"}, "the guard's own look"
+    one.memory.close()
 
 
 async def test_models_and_feedback(http: httpx.AsyncClient) -> None:

@@ -101,7 +101,7 @@ async def automaticity(request: Request) -> Response:
 async def thresholds(request: Request) -> Response:
     """What is in force, and every change with who, when and why."""
     require(request, "audit")
-    return told(figures.thresholds(request.app.state.daemon.day))
+    return told(await asyncio.to_thread(figures.thresholds, request.app.state.daemon.day))
 
 
 @router.get("/api/whatif")

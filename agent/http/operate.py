@@ -56,14 +56,14 @@ async def start_night(request: Request, body: NightBody) -> Response:
 async def night(request: Request) -> Response:
     """A running night's progress and the last nights."""
     require(request, "audit")
-    return told(request.app.state.daemon.night_status())
+    return told(await asyncio.to_thread(request.app.state.daemon.night_status))
 
 
 @router.get("/adapters")
 async def adapters(request: Request) -> Response:
     """Every adapter with its decision."""
     require(request, "audit")
-    return told(views.adapters(request.app.state.daemon.day.memory))
+    return told(await asyncio.to_thread(views.adapters, request.app.state.daemon.day.memory))
 
 
 @router.get("/adapters/{name}")
@@ -100,17 +100,14 @@ async def episodes(
 ) -> Response:
     """Episodes, the newest first, a line each."""
     require(request, "audit")
-    found = request.app.state.daemon.day.memory.episodes(
-        skill=skill, source=source, system=system, text=text, limit=limit, after=after
-    )
-    return told([views.episode_line(episode) for episode in found])
+    which = {"skill": skill, "source": source, "system": system, "text": text, "after": after}
+    # A text is looked for in every body there is: on the loop, nobody would be answered meanwhile.
+    rows = await asyncio.to_thread(views.episodes, request.app.state.daemon.day.memory, limit, which)
+    return told(rows)
 
 
 @router.get("/episodes/{episode_id}")
 async def episode(request: Request, episode_id: str) -> Response:
     """One episode with every inner call of System 2."""
     require(request, "audit")
-    memory = request.app.state.daemon.day.memory
-    return told(
-        {"episode": asdict(memory.episode(episode_id)), "audits": [asdict(a) for a in memory.audits(episode_id)]}
-    )
+    return told(await asyncio.to_thread(views.episode, request.app.state.daemon.day.memory, episode_id))

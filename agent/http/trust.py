@@ -131,7 +131,7 @@ async def forget(request: Request, body: ForgetBody) -> Response:
 async def receipts(request: Request) -> Response:
     """Every erasure, oldest first."""
     require(request, "audit")
-    return told([asdict(receipt) for receipt in memory_of(request).receipts()])
+    return told([asdict(receipt) for receipt in await asyncio.to_thread(memory_of(request).receipts)])
 
 
 @router.post("/receipts/{receipt_id}/verify")
