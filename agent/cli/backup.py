@@ -36,7 +36,8 @@ def restore(
     """Put a backup in the place of the database; refused while the service runs.
 
     The database that was there is put aside. Decisions made since the backup are gone: adapters since then come
-    back as candidates, and keys revoked since then are valid again, so look at `keys list` afterwards.
+    back as candidates, keys revoked since then are valid again and keys made since then are gone, so look at
+    `keys list` afterwards.
 
     Examples:
 
