@@ -31,7 +31,7 @@ from policies.audit import AuditSettings
 from policies.automaticity import AutomaticitySettings
 from policies.calibration import CalibrationSettings
 from policies.certify import CertifySettings, Goal
-from policies.curate import CurateSettings
+from policies.curation import CurateSettings
 from policies.drift import DriftSettings
 from policies.grouping import GroupSettings
 from policies.limits import LimitSettings

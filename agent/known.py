@@ -8,7 +8,7 @@ from agent.day import Day
 from memory.records import Episode, Message
 from memory.rows import Feedback
 from memory.store import Memory
-from policies.curate import Curation, Known, Reason
+from policies.curation import Curation, Known, Reason
 from policies.duplicates import twin_key
 from policies.lessons import feedback_weight
 

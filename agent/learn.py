@@ -30,7 +30,8 @@ from agent.skills import once_live
 from agent.swap import Expectation, Swap, load, swap
 from memory.errors import Conflict, Damaged, SecondNatureError
 from memory.records import Adapter, AdapterStatus, Episode, EvalReport, GateDecision, Lesson, SkillState
-from policies.curate import Curation, curate
+from policies.curate import curate
+from policies.curation import Curation
 from policies.promote import judge
 
 log = logging.getLogger("secondnature.night")

@@ -29,7 +29,8 @@ from agent import skills
 from bench.memory import SENTENCE, episode, fill
 from memory import codec
 from memory.store import Memory
-from policies.curate import CurateSettings, Known, curate
+from policies.curate import curate
+from policies.curation import CurateSettings, Known
 from policies.skills import SkillSettings
 
 SKILLS, TAUGHT_EVERY, PIECE = 20, 9, 50_000

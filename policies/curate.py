@@ -11,80 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import Field
-
 from memory.records import Episode, Grade, Lesson, Message
-from memory.settings import Settings
 from policies.answers import same
-from policies.curation import Curation, Dropped, Known, Reason
+from policies.curation import CurateSettings, Curation, Dropped, Known, Reason
 from policies.duplicates import twin_key
 from policies.lessons import lesson_of
 from policies.lots import beyond, even_share, newcomers, rare_words
 from policies.screen import gives_away, screen
 from policies.skills import fits, message_text, without_question
-
-__all__ = ["CurateSettings", "Curation", "Dropped", "Known", "Reason", "curate"]
-
-
-class CurateSettings(Settings):
-    """What may be learnt in a night."""
-
-    single_user: bool = Field(
-        default=False, description="one person uses the service: no cap per source, one source is enough for a skill"
-    )
-    max_per_source: int = Field(
-        default=20,
-        ge=1,
-        le=1_000_000,
-        description="lessons from one source in a night's training set (not `single_user`)",
-    )
-    min_sources: int = Field(
-        default=3,
-        ge=1,
-        le=1000,
-        description="sources that must have asked a skill before it trains, and have sent what stands before a "
-        "question (a system message, earlier turns) before it is learnt with it (not `single_user`)",
-    )
-    newcomer_days: float = Field(
-        default=7.0,
-        ge=0,
-        le=3650,
-        description="days for which a source is new, unless it came in the memory's own first days; 0: nobody is",
-    )
-    max_from_newcomers: int = Field(
-        default=20,
-        ge=0,
-        le=1_000_000,
-        description="lessons from all new sources together in a night's training set (not `single_user`)",
-    )
-    rare_share: float = Field(
-        default=0.25,
-        ge=0,
-        le=1,
-        description="0..1, lessons with a word that at most this share of a skill's sources use, of 8 or more, share "
-        "the cap of one source: it may be a trigger; 0: never (not `single_user`)",
-    )
-    practice_trusted: bool = Field(
-        default=True,
-        description="questions from `secondnature practice` are exempt from both rules about sources and from "
-        "`match_pattern`",
-    )
-    match_pattern: bool = Field(
-        default=True,
-        description="a question of a skill with a pattern is learnt only where it matches it, whoever named the skill",
-    )
-    max_per_skill: int = Field(
-        default=500, ge=1, le=1_000_000, description="lessons of one skill in a night's training set"
-    )
-    max_lessons: int = Field(
-        default=2000, ge=1, le=10_000_000, description="lessons in a night's training set, shared evenly"
-    )
-    min_weight: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="0..1, a lesson whose feedback lowers its weight below this is not learnt",
-    )
 
 
 def curate(episodes: Iterable[Episode], settings: CurateSettings, known: Known | None = None) -> Curation:

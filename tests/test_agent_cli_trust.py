@@ -33,7 +33,8 @@ from memory.errors import BadInput, Conflict, NotFound, SecondNatureError
 from memory.records import AdapterStatus
 from memory.store import Memory
 from memory_fakes import adapter, audit, episode, lesson
-from policies.curate import Reason, curate
+from policies.curate import curate
+from policies.curation import Reason
 
 SECRET = "the blue heron flies at noon"
 BASE = "sn-0001-000001", "sn-0002-000002"

@@ -28,7 +28,8 @@ from memory.errors import NotFound
 from memory.records import AnswerType, Episode, Mode, System
 from memory.store import Memory
 from memory_fakes import adapter, episode
-from policies.curate import CurateSettings, curate
+from policies.curate import curate
+from policies.curation import CurateSettings
 
 SMALL = {"least": 12, "least_shown": 8}
 EVERY = {"floor": 1.0, "band": 1.0, "new_adapter": 1.0}

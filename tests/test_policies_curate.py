@@ -22,7 +22,8 @@ from memory.records import (
     System,
     Verdict,
 )
-from policies.curate import CurateSettings, Curation, Known, Reason, curate
+from policies.curate import curate
+from policies.curation import CurateSettings, Curation, Known, Reason
 from policies.lessons import answer_text, feedback_weight
 from policies.lots import even_share
 from policies.skills import SkillSettings, prompt_key

@@ -12,7 +12,8 @@ import pytest
 from memory.records import Episode
 from memory_fakes import deliberation
 from memory_fakes import episode as whole
-from policies.curate import CurateSettings, Curation, Known, Reason, curate
+from policies.curate import curate
+from policies.curation import CurateSettings, Curation, Known, Reason
 from policies.skills import SkillSettings
 
 SKILL = SkillSettings(name="sums", answer_type="number", direct="Answer with the number only.")

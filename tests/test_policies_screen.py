@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from policies.curate import Reason
+from policies.curation import Reason
 from policies.screen import Code, findings, gives_away, screen
 
 # Put together here, so that no scanner takes the test for a leak.
