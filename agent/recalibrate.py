@@ -121,13 +121,14 @@ def _set_general(day: Day, adapter: str | None, certificate: Certificate) -> Non
 
 def _set_own(day: Day, adapter: str | None, skill: str, certificate: Certificate) -> None:
     """A skill's own threshold. Without a certificate, whether it never had one or an earlier one no longer stands, it
-    is no looser than the goal and the general one; trust that an alarm took away only a certificate gives back."""
+    is no looser than the goal, the general one and the one before; trust that an alarm took away only a certificate
+    gives back."""
     decided = day.memory.thresholds(adapter)
     value, why = certificate.threshold, certificate.why
     if value is None:
         if skill in decided and decided[skill] is None:
             return
-        value = max(1.0 - certificate.max_disagreement, decided.get(None) or 0.0)
+        value = max(1.0 - certificate.max_disagreement, decided.get(None) or 0.0, decided.get(skill) or 0.0)
         why = f"not certified by itself ({why}); the calibrated confidence itself must reach the goal"
     day.memory.set_threshold(skill, value, WHO, why, asdict(certificate), adapter=adapter)
 

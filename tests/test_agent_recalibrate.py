@@ -97,6 +97,16 @@ async def test_a_skill_refused_by_itself_does_not_hide_behind_the_others(tmp_pat
     one.memory.close()
 
 
+async def test_a_lost_certificate_loosens_nothing(tmp_path: Path) -> None:
+    one = day(tmp_path, ScriptedEngine(quiet), goal=LOOSE)
+    one.memory.set_threshold("sums", 0.97, RECALIBRATION, "certified at the last fit")
+    remember_alike(one, "sums", 0, 150, agreeing=2)
+    await look(one, {})
+    newest = next(c for c in one.memory.threshold_history() if c.skill == "sums")
+    assert (newest.value, newest.why[:23]) == (0.97, "not certified by itself")
+    one.memory.close()
+
+
 async def test_a_certificate_that_a_refit_does_not_confirm_stands_no_more(tmp_path: Path) -> None:
     one = day(tmp_path, ScriptedEngine(quiet), goal=LOOSE)
     remember_alike(one, "sums", 0, 100, agreeing=10)
