@@ -42,6 +42,8 @@ async def examine(
         skill = skill_of(day, episode)
         before = await draft(episode.ask, skill, live, day.engine, day.base, day.config.system1, Priority.NIGHT)
         after = await draft(episode.ask, skill, new, day.engine, day.base, day.config.system1, Priority.NIGHT)
+        for drafted in (before, after):
+            day.metrics.called([drafted.completion])
         return Examined(episode, before, after)
 
     return tuple(await in_turn(one, asked, lambda n: progress("evaluate", n, len(asked), "held-out questions")))

@@ -8,7 +8,7 @@ from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from memory.records import Completion, Episode
+from memory.records import Completion, Deliberation, Episode
 
 TENTHS = [i / 10 for i in range(11)]
 GEN_AI_SECONDS = tuple(0.01 * 2**i for i in range(14))  # the conventions' own buckets, as the next
@@ -62,10 +62,20 @@ class Metrics:
         self.latency.labels(system).observe(episode.seconds)
         if episode.draft and episode.draft.confidence is not None:
             self.confidence.labels(skill).observe(episode.draft.confidence)
-        for samples in _calls(episode):
-            self._called(samples)
+        if episode.draft:
+            self.called([episode.draft.completion])
+        if episode.deliberation:
+            self.thought(episode.deliberation)
 
-    def _called(self, samples: Sequence[Completion]) -> None:
+    def thought(self, deliberation: Deliberation) -> None:
+        """Count the calls of one run of System 2: an answer's, or an audit's."""
+        for call in deliberation.calls:
+            self.called(call.completions)
+
+    def called(self, samples: Sequence[Completion]) -> None:
+        """Count one call of the engine by its samples; one that gave none is not counted."""
+        if not samples:
+            return
         model = samples[0].model
         self.call_seconds.labels("chat", model).observe(max(one.seconds for one in samples))
         self.call_tokens.labels("chat", model, "input").observe(samples[0].prompt_tokens)
@@ -86,10 +96,3 @@ class Metrics:
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""
         return generate_latest(self.registry)
-
-
-def _calls(episode: Episode) -> list[Sequence[Completion]]:
-    """The samples of every call of the engine that an answer took."""
-    draft: list[Sequence[Completion]] = [(episode.draft.completion,)] if episode.draft else []
-    thought = episode.deliberation.calls if episode.deliberation else ()
-    return draft + [call.completions for call in thought if call.completions]

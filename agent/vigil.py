@@ -65,6 +65,7 @@ class Vigil:
         found = audit.deliberation.verdict.answer is not None
         agrees = ("yes" if audit.agrees else "no") if found else "unknown"
         self._day.metrics.audited.labels(episode.ask.skill, agrees).inc()
+        self._day.metrics.thought(audit.deliberation)
         async with self._one_at_a_time:
             if not tells(episode, audit, self._day.pointer.now):
                 return

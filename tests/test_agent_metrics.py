@@ -79,3 +79,12 @@ def test_trust_says_what_is_in_force_and_forgets_what_is_not() -> None:
     assert found['secondnature_alarm_evidence{"skill": "sums"}'] == 21.0
     metrics.trust({None: 0.8}, {})
     assert not [name for name in rendered(metrics) if name.startswith("secondnature_threshold") and "sums" in name]
+
+
+def test_an_audits_calls_count_too() -> None:
+    metrics = Metrics()
+    done = episode(1).deliberation
+    assert done is not None
+    metrics.thought(done)
+    call = json.dumps({"gen_ai_operation_name": "chat", "gen_ai_request_model": "base"}, sort_keys=True)
+    assert rendered(metrics)["gen_ai_client_operation_duration_seconds_count" + call] == len(done.calls) == 2
