@@ -34,9 +34,9 @@ class Goal(Settings):
 
     max_disagreement: float = Field(
         default=0.05,
-        gt=0.0,
+        ge=0.0001,  # below, no number of audits that anybody has would certify it
         lt=1.0,
-        description="largest share of System 1's answers that System 2 may contradict, 0..1",
+        description="largest share of System 1's answers that System 2 may contradict, 0.0001..1",
     )
     confidence: float = Field(
         default=0.9, gt=0.5, lt=1.0, description="how sure to be that the share is not larger, 0..1"
