@@ -81,6 +81,7 @@ class Night:
         self.over = asyncio.Event()  # set while no night is under way
         self.over.set()
         self.spoiled: str | None = None  # why the night under way must not go on
+        self.candidate: str | None = None  # made by the night under way and not judged yet
         self.last: NightReport | None = None
 
     async def run(self, reason: str) -> NightReport:
@@ -120,11 +121,14 @@ class Night:
         manifest = await self._distil(curation.kept, anchors)
         candidate = self._register(manifest, curation.kept)
         told = replace(told, adapter=candidate.name, train_s=manifest.train_s)
+        self.candidate = candidate.name
         try:
             return await self._judged(told, candidate, anchors)
         except SecondNatureError as error:
             await self._abandon(candidate, error)
             raise
+        finally:
+            self.candidate = None
 
     async def _judged(self, told: NightReport, candidate: Adapter, anchors: Sequence[Anchor]) -> NightReport:
         """From the trained candidate to its place in force, or the reason against it."""
@@ -213,21 +217,26 @@ class Night:
         memory = self.day.memory
         memory.set_adapter_report(candidate.name, _told(measured, gate))
         memory.set_adapter_status(candidate.name, AdapterStatus.REJECTED, gate.reason)
-        await self.day.engine.unload_adapter(candidate.name)
+        await self._unload(candidate)
 
     async def _put_aside(self, candidate: Adapter, measured: EvalReport, gate: GateDecision, why: str) -> None:
         """A candidate that passed stays one: a person may promote it."""
         self.day.memory.set_adapter_report(candidate.name, _told(measured, gate))
         self.day.memory.set_adapter_status(candidate.name, AdapterStatus.CANDIDATE, why)
-        await self.day.engine.unload_adapter(candidate.name)
+        await self._unload(candidate)
+
+    async def _unload(self, candidate: Adapter) -> None:
+        """Out of the engine, unless it answers people by now."""
+        async with self.day.pointer.changing:
+            if _name(self.day.pointer.now) != candidate.name:
+                await self.day.engine.unload_adapter(candidate.name)
 
     async def _abandon(self, candidate: Adapter, error: SecondNatureError) -> None:
         """A night that failed leaves no candidate loaded, and none that looks as if it had been examined."""
-        now = self.day.pointer.now.adapter
-        if now is not None and now.name == candidate.name:
+        if _name(self.day.pointer.now) == candidate.name:
             return  # it got as far as the swap
         with contextlib.suppress(SecondNatureError):
-            await self.day.engine.unload_adapter(candidate.name)
+            await self._unload(candidate)
         with contextlib.suppress(SecondNatureError):  # forgotten meanwhile
             if self.day.memory.adapter(candidate.name).status is AdapterStatus.CANDIDATE:
                 why = f"the night failed before it was judged: {error.message}"

@@ -138,3 +138,15 @@ def test_a_page_of_another_site_cannot_change_anything(http: httpx.Client) -> No
     page = {"origin": str(http.base_url).rstrip("/"), "sec-fetch-site": "same-origin"}
     assert http.post("/api/threshold", json=body, headers=page).status_code == 403
     assert http.post("/api/threshold", json=body, headers={"origin": "http://evil.example"}).status_code == 403
+
+
+def test_a_candidate_under_examination_cannot_be_promoted(http: httpx.Client, site: Served) -> None:
+    older, newer = (adapter.name for adapter in site.adapters)
+    site.daemon.night.candidate = older
+    try:
+        said = http.post(f"/api/adapters/{older}/promote", json={"why": "impatience"})
+    finally:
+        site.daemon.night.candidate = None
+    assert (said.status_code, "wait for its verdict" in said.json()["error"]["message"]) == (409, True)
+    assert int(said.headers["retry-after"]) > 0
+    assert http.get("/api/status").json()["adapter"] == newer

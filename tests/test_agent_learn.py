@@ -164,13 +164,14 @@ async def test_an_adapter_put_in_force_during_the_examination_wins_and_spoils_no
     one.engine.gate.clear()  # the examination waits for its first answers
     while night.progress.stage != "evaluate" or len(one.engine.loaded) < 2:
         await asyncio.sleep(0.01)
+    assert night.candidate in one.engine.loaded, "nobody may promote it before its verdict"
     await swap(one, in_force_for(one, None), None)  # an operator rolls back
     for _ in range(10):
         await asyncio.sleep(0)
     assert old.name in one.engine.loaded, "what is being examined stays loaded"
     one.engine.gate.set()
     report = await task
-    assert (report.outcome, one.pointer.now.adapter) == ("rejected", None)
+    assert (report.outcome, one.pointer.now.adapter, night.candidate) == ("rejected", None, None)
     assert f"the base was put in force while the candidate was compared with {old.name}" in report.reason
     assert one.memory.adapter(report.adapter).status is AdapterStatus.CANDIDATE, "a person may still promote it"
     while one.engine.loaded:

@@ -141,7 +141,9 @@ class ThresholdBody(BaseModel):
     skill: str | None = Field(None, max_length=80, description="a skill's name; null: every skill without its own")
     value: float = Field(ge=0, le=1, description="confidence from which System 1 answers, 0..1")
     why: str = Field(min_length=1, max_length=500, description="why, for the record")
-    max_disagreement: float | None = Field(None, ge=0.0001, lt=1, description="what it is trusted to hold; null: the goal")
+    max_disagreement: float | None = Field(
+        None, ge=0.0001, lt=1, description="what it is trusted to hold; null: the goal"
+    )
     certificate: dict[str, Any] | None = Field(None, description="the evidence, of the same skill, where there is one")
     adapter: str | None = Field(None, max_length=80, description="whose log spoke for it, or base; null: the live")
 
