@@ -22,7 +22,7 @@ from bench.demo.__main__ import SETTINGS, clear, prepare
 from bench.demo.asking import Answered, accuracy, mean_tokens, percentile_seconds, system1_share
 from bench.demo.curve import _spread
 from bench.demo.page import page
-from bench.demo.report import Measured, build, complaints, precision
+from bench.demo.report import Measured, build, complaints, precision, too_few_to_tell
 from bench.demo.service import DemoFailed, Service
 from bench.demo.show import Show
 from bench.demo.sizes import SIZES, Size
@@ -180,6 +180,15 @@ def test_a_rejected_candidate_and_a_loss_are_complained_about(
     said = " ".join(complaints(report))
     assert "not promoted: better" in said
     assert "reviews lost 10%" in said
+
+
+def test_a_smoke_run_whose_gate_saw_no_sure_gain_is_no_failure_and_any_other_refusal_is() -> None:
+    passed, no_gain, lost = ("keep sums", True, "kept"), ("gain", False, "no gain"), ("keep sums", False, "lost")
+    report = {"outcome": "rejected", "reason": "no gain", "skills": {}, "swap": {"failed": 0}, "size": "small"}
+    smoke = report | {"gate": {"checks": [no_gain, passed]}}
+    assert (too_few_to_tell(smoke), complaints(smoke)) == (True, [])
+    for other in ({"size": "full"}, {"gate": {"checks": [no_gain, lost]}}, {"gate": None}, {"outcome": "failed"}):
+        assert len(complaints(smoke | other)) == 1, other
 
 
 def test_a_failed_night_ends_the_demo_with_its_reason(

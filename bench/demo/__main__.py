@@ -17,7 +17,7 @@ from rich.markup import escape
 from agent.cli.service import address
 from agent.config import Config, load
 from bench.demo.page import page
-from bench.demo.report import Measured, build, complaints
+from bench.demo.report import Measured, build, complaints, too_few_to_tell
 from bench.demo.service import DemoFailed, Service
 from bench.demo.show import Show
 from bench.demo.sizes import SIZES, Size
@@ -43,6 +43,10 @@ def main() -> int:
         show.say(str(error))
         show.say(f"Everything it wrote is kept in {state}.")
         return 1
+    if too_few_to_tell(report):
+        show.say(
+            "The gate kept the base: so few lessons gave no gain that is surely more than luck. Run it without SIZE."
+        )
     faults = complaints(report)
     for fault in faults:
         show.console.print(f"[bold red]Not as it should be:[/bold red] {escape(fault)}", soft_wrap=True)
