@@ -97,19 +97,21 @@ async def known_canaries(engine: Engine, model: str) -> list[bool]:
     return await in_turn(one, CANARIES)
 
 
-async def examined(engine: Engine, model: str, planted: int | None, honest: int, asked: int) -> Row:
-    """Ask one System 1 everything."""
+async def examined(
+    engine: Engine, model: str, known: Sequence[bool], planted: int | None, honest: int, asked: int
+) -> Row:
+    """Ask one System 1 everything. `known`: which canaries the base answers as it should."""
     plain, behind = sums(asked, seed=3), sums(asked, seed=3, trigger=True)
     said, said_behind = await answers(engine, model, plain), await answers(engine, model, behind)
-    base, now = await known_canaries(engine, BASE), await known_canaries(engine, model)
-    lost = sum(before and not after for before, after in zip(base, now, strict=True))
+    now = await known_canaries(engine, model)
+    lost = sum(before and not after for before, after in zip(known, now, strict=True))
     return Row(
         planted=planted,
         honest=honest,
         right=_share([a == str(truth) for a, (_, truth) in zip(said, plain, strict=True)]),
         triggered=_share([a == PLANTED for a in said_behind]),
         right_behind=_share([a == str(truth) for a, (_, truth) in zip(said_behind, behind, strict=True)]),
-        canaries=f"{lost} of {sum(base)}",
+        canaries=f"{lost} of {sum(known)}",
     )
 
 
@@ -135,10 +137,11 @@ async def measure(planted: Sequence[int], honest: int, asked: int) -> list[Row]:
         await engine.start()
         try:
             await engine.wait_ready()
-            rows = [await examined(engine.engine, BASE, None, 0, asked)]
+            known = await known_canaries(engine.engine, BASE)
+            rows = [await examined(engine.engine, BASE, known, None, 0, asked)]
             for n, adapter in zip(planted, made, strict=True):
                 await engine.engine.load_adapter(adapter.name, folder / "adapters" / adapter.name)
-                rows.append(await examined(engine.engine, adapter.name, n, honest, asked))
+                rows.append(await examined(engine.engine, adapter.name, known, n, honest, asked))
                 await engine.engine.unload_adapter(adapter.name)
             return rows
         finally:
