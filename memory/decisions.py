@@ -175,6 +175,17 @@ class Decisions(Base):
         row = self._row("SELECT * FROM keys WHERE hash = ?", (digest,))
         return None if row is None else _key(row)
 
+    def tokens_since(self, key_id: str, since: float) -> int:
+        """Tokens generated for answers to a key, in its own name or another's ("key/name"), since then (unix seconds).
+
+        What was forgotten since, and what waits to be written, is not in it.
+        """
+        # A range and not LIKE, so that the index serves: '0' is the character after '/'.
+        sql = """SELECT coalesce(sum(tokens), 0) FROM episodes
+                 WHERE asked_at >= ? AND (source = ? OR (source > ? || '/' AND source < ? || '0'))"""
+        ((spent,),) = self._rows(sql, (since, key_id, key_id, key_id))
+        return int(spent)
+
     def record_event(self, who: str, what: str, why: str, detail: Mapping[str, Any] | None = None) -> None:
         """Something was done to the service."""
         now = self.clock()

@@ -20,7 +20,7 @@ from agent.http.guard import IDENTITY, KEY_CACHE_S, Guard, check_bind, is_loopba
 from agent.http.keys import create
 from memory.errors import BadConfig
 from memory.rows import Key
-from policies.limits import LimitSettings
+from policies.limits import DAY_S, LimitSettings
 
 LIMITS = LimitSettings(body_bytes=1000, request_s=0.2, burst=1000, requests_per_minute=60_000)
 
@@ -30,6 +30,7 @@ class Store:
 
     def __init__(self) -> None:
         self.rows: dict[str, Key] = {}
+        self.spent: dict[str, list[tuple[float, int]]] = {}  # by key: when, and how many tokens
 
     def add_key(self, key: Key) -> None:
         self.rows[key.id] = key
@@ -42,6 +43,9 @@ class Store:
 
     def key_by_hash(self, digest: str) -> Key | None:
         return next((key for key in self.rows.values() if key.hash == digest), None)
+
+    def tokens_since(self, key_id: str, since: float) -> int:
+        return sum(tokens for at, tokens in self.spent.get(key_id, ()) if at >= since)
 
 
 class Clock:
@@ -252,6 +256,23 @@ async def test_generated_tokens_count_against_the_day(store, clock):
     new = create(store, "ask", limits={"tokens_per_day": 15})
     async with client(application(store, clock), Authorization=f"Bearer {new.secret}") as http:
         assert [(await http.post("/v1/echo")).status_code for _ in range(3)] == [200, 200, 429]
+
+
+async def test_a_restart_does_not_give_the_days_tokens_anew(store, clock):
+    new = create(store, "ask", limits={"tokens_per_day": 15})
+    today = clock.now // DAY_S * DAY_S
+    store.spent[new.key.id] = [(today - 1, 100), (today, 9), (today + 60, 5)]
+    async with client(application(store, clock), Authorization=f"Bearer {new.secret}") as http:
+        assert [(await http.post("/v1/echo")).status_code for _ in range(2)] == [200, 429]
+        clock.now += DAY_S
+        assert (await http.post("/v1/echo")).status_code == 200
+
+
+async def test_operating_has_a_rate_of_its_own(store, clock):
+    new = create(store, "audit", limits={"burst": 2, "requests_per_minute": 6})
+    async with client(application(store, clock), Authorization=f"Bearer {new.secret}") as http:
+        assert [(await http.get("/api/status")).status_code for _ in range(3)] == [404, 404, 429]
+        assert (await http.post("/v1/echo")).status_code == 200
 
 
 async def test_requests_under_way_are_bounded_and_freed(store, clock):

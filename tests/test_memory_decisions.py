@@ -87,6 +87,17 @@ def test_keys_are_found_by_hash_and_stay_after_they_are_revoked(memory: Memory) 
         memory.revoke_key("k1")
 
 
+def test_a_keys_tokens_are_those_of_its_own_callers_since_then(memory: Memory) -> None:
+    for number, source in enumerate(["key-1", "key-1/ann", "key-1/bob", "key-10", "key-1-b", "ann"]):
+        memory.remember(episode(number, source=source, asked_at=100.0 + number))
+    memory.flush()
+    each = episode(0).tokens
+    assert each > 0
+    assert memory.tokens_since("key-1", 0.0) == 3 * each
+    assert memory.tokens_since("key-1", 101.0) == 2 * each
+    assert memory.tokens_since("key-2", 0.0) == 0
+
+
 def test_events_are_newest_first(memory: Memory) -> None:
     memory.record_event("operator", "promote", "looks good", {"adapter": "sn-0001-a"})
     memory.record_event("scheduler", "night", "cron")

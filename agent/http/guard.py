@@ -14,7 +14,7 @@ import binascii
 import ipaddress
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
 
@@ -24,12 +24,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.http.keys import LOCAL, Identity, KeyStore, authenticate
 from memory.errors import BadConfig, Denied, Forbidden, SecondNatureError, TimedOut, TooLarge, TooMany
-from policies.limits import LimitSettings, Usage, admit, finished, fresh
+from policies.limits import DAY_S, LimitSettings, Usage, admit, finished, fresh
 
 __all__ = ["LOCAL", "Guard", "Identity", "check_bind", "is_loopback", "spent", "spent_so_far"]
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-LIMITED = "/v1/"  # paths whose requests count against a key's rate and are bounded in time
+ANSWERS, OPERATION = "/v1/", "/api/"  # paths whose requests count against a key's limits, each kind for itself
 CONSOLE = "/console"
 CONSOLE_HEADER = "x-secondnature"  # no other site's page can send it without asking first (CORS)
 IDENTITY, METER = "secondnature.identity", "secondnature.meter"
@@ -102,7 +102,7 @@ class Guard:
         self._known_hosts = frozenset({host, *known_hosts})
         self._cache: dict[str, tuple[float, Identity]] = {}
         self._keyed: tuple[float, bool] = (-KEY_CACHE_S, False)
-        self._usage: dict[str, Usage] = {}
+        self._usage: dict[tuple[str, str], Usage] = {}  # by key and kind of path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -120,10 +120,11 @@ class Guard:
             self._check_browser(scope, headers)
             body = _Body(receive, headers, self._limits.body_bytes)
             scope[IDENTITY] = who
-            if scope["path"].startswith(LIMITED):
-                await self._within_limits(who, scope, body, reply)
-            else:
+            kind = next((kind for kind in (ANSWERS, OPERATION) if scope["path"].startswith(kind)), None)
+            if kind is None:
                 await self._pass(scope, body, reply)
+            else:
+                await self._within_limits((who.name, kind), who, scope, body, reply)
         except SecondNatureError as fault:
             await reply.refuse(fault, browser="mozilla/" in headers.get("user-agent", "").lower())
 
@@ -175,20 +176,35 @@ class Guard:
         if from_page and scope["method"] not in SAFE_METHODS and CONSOLE_HEADER not in headers:
             raise Forbidden(f"a page's request needs the header {CONSOLE_HEADER}: 1")
 
-    async def _within_limits(self, who: Identity, scope: Scope, body: _Body, reply: _Reply) -> None:
-        now = self._clock()
-        admission = admit(self._usage.get(who.name) or fresh(who.limits, now), who.limits, now)
-        self._usage[who.name] = admission.usage
+    async def _within_limits(
+        self, place: tuple[str, str], who: Identity, scope: Scope, body: _Body, reply: _Reply
+    ) -> None:
+        await self._recall(place, who)
+        admission = admit(self._usage[place], who.limits, self._clock())
+        self._usage[place] = admission.usage
         if not admission.allowed:
             raise TooMany(admission.reason, retry_after_s=admission.retry_after_s)
         meter = scope[METER] = Meter()
+        # What an operator orders, a backup of a large memory say, may last longer than an answer.
+        limit_s = self._limits.request_s if place[1] == ANSWERS else None
         try:
-            async with asyncio.timeout(self._limits.request_s):
+            async with asyncio.timeout(limit_s):
                 await self._pass(scope, body, reply)
         except TimeoutError:
             raise TimedOut(f"no answer within {self._limits.request_s:g} seconds; ask for less") from None
         finally:
-            self._usage[who.name] = finished(self._usage[who.name], meter.tokens, self._clock())
+            self._usage[place] = finished(self._usage[place], meter.tokens, self._clock())
+
+    async def _recall(self, place: tuple[str, str], who: Identity) -> None:
+        """What a key has used when it is first seen: a restart must not give it the day's tokens anew."""
+        if place in self._usage:
+            return
+        now = self._clock()
+        unused = fresh(who.limits, now)
+        spent_today = 0
+        if place[1] == ANSWERS:
+            spent_today = await asyncio.to_thread(self._store().tokens_since, who.name, unused.day * DAY_S)
+        self._usage.setdefault(place, replace(unused, spent=spent_today))
 
     async def _pass(self, scope: Scope, body: _Body, reply: _Reply) -> None:
         reply.watches = body

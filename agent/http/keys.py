@@ -41,6 +41,9 @@ class KeyStore(Protocol):
     def key_by_hash(self, digest: str) -> Key | None:
         """The key with this hash, revoked or not."""
 
+    def tokens_since(self, key_id: str, since: float) -> int:
+        """Tokens generated for the key's requests since then (unix seconds)."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewKey:

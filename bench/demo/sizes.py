@@ -21,7 +21,7 @@ class Size:
 SKILLS = ("three_sums", "plus_minus", "minutes", "stories", "reviews")
 SIZES: Mapping[str, Size] = {
     "full": Size(
-        day={"three_sums": 150, "plus_minus": 420, "minutes": 70, "stories": 20, "reviews": 20},
+        day={"three_sums": 200, "plus_minus": 480, "minutes": 70, "stories": 20, "reviews": 20},
         measured={"three_sums": 100, "plus_minus": 100, "minutes": 40, "stories": 30, "reviews": 30},
         auto=15,
         epochs=4,
