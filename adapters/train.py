@@ -260,8 +260,12 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def bound(settings: TrainSettings) -> None:
-    """Keep the training from taking the machine: niceness, threads, memory."""
-    os.nice(settings.nice)
+    """Keep the training from taking the machine: its turn, threads, memory."""
+    # A nice process still gets turns of milliseconds, and the engine's threads wait for each other at every step.
+    if settings.idle and hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(settings.nice)
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     if settings.memory_gib:
         limit = int(settings.memory_gib * (1 << 30))

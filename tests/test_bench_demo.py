@@ -21,6 +21,7 @@ from bench.demo import story
 from bench.demo.__main__ import SETTINGS, clear, prepare
 from bench.demo.asking import Answered, accuracy, mean_tokens, percentile_seconds, system1_share
 from bench.demo.curve import _spread
+from bench.demo.more import fresh
 from bench.demo.page import page
 from bench.demo.report import Measured, build, complaints, precision, too_few_to_tell
 from bench.demo.service import DemoFailed, Service
@@ -334,3 +335,10 @@ def test_an_earlier_run_is_cleared_away(tmp_path: Path) -> None:
     (tmp_path / "demo" / "report.json").write_text("{}")
     clear(tmp_path / "demo")
     assert [p.name for p in (tmp_path / "demo").iterdir()] == ["demo"]
+
+
+def test_more_questions_are_of_every_skill_and_never_lessons() -> None:
+    asked = fresh(CONFIG.skills, 5, 0.15, seed=4242)
+    assert [sum(q.skill == skill for q in asked) for skill in SKILLS] == [5] * len(SKILLS)
+    assert len({q.text for q in asked}) == len(asked)
+    assert all(is_heldout(key(q.text), 0.15) for q in asked)
