@@ -32,13 +32,12 @@ class TrainSettings(Settings):
         default=1024, ge=16, le=131072, description="tokens computed at once; it bounds the memory"
     )
     threads: int = Field(default=0, ge=0, le=1024, description="CPU threads of the trainer; 0: every processor")
-    idle: bool = Field(
-        default=True,
-        description="train only in the time that nothing else wants the processors (Linux's SCHED_IDLE)",
-    )
-    nice: int = Field(
-        default=10, ge=0, le=19, description="niceness of the trainer, 0 (none) to 19, where `idle` is false"
-    )
+    nice: int = Field(default=10, ge=0, le=19, description="niceness of the trainer, 0 (none) to 19")
+    busy_share: float = Field(
+        default=0.25, gt=0, le=1,
+        description="share of the time that the trainer works while questions are under way on its machine, "
+        "above 0 to 1; 1: it never gives way",
+    )  # fmt: skip
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where to train; auto: a GPU if there is one"
     )

@@ -5,11 +5,13 @@ No torch.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
 import resource
 import shutil
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from adapters.manifest import Manifest, adapter_digest, adapter_name
 from memory.errors import BadInput
 
 BAD_JOB, OUT_OF_MEMORY, DISK_FULL, STOPPED = 2, 12, 28, 143  # exit codes
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 HIDDEN = ".making-"  # a folder of this name is unfinished work
 
 
@@ -99,6 +102,13 @@ def peak_mib() -> float:
     """Resident memory of this process at its highest, MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)  # bytes there, KiB elsewhere
+
+
+def end_with_parent(pid: int | None) -> None:
+    """Have the kernel end this process with its parent: one that was stopped (agent/give_way.py) cannot look for it."""
+    if pid is not None and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    require_parent(pid)  # it may have gone before
 
 
 def require_parent(pid: int | None) -> None:

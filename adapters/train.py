@@ -41,6 +41,7 @@ from adapters.process import (
     Making,
     Reporter,
     describe,
+    end_with_parent,
     fault,
     peak_mib,
     require_parent,
@@ -260,12 +261,8 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def bound(settings: TrainSettings) -> None:
-    """Keep the training from taking the machine: its turn, threads, memory."""
-    # A nice process still gets turns of milliseconds, and the engine's threads wait for each other at every step.
-    if settings.idle and hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(settings.nice)
+    """Keep the training from taking the machine: niceness, threads, memory."""
+    os.nice(settings.nice)
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     if settings.memory_gib:
         limit = int(settings.memory_gib * (1 << 30))
@@ -283,6 +280,7 @@ def main(arguments: list[str]) -> int:
         if len(arguments) != 1:
             raise BadInput("usage: python -m adapters.train JOB.json")
         job = read_job(Path(arguments[0]))
+        end_with_parent(job.parent_pid)
         bound(job.train)
         manifest = make(job, report)
     except (Exception, SystemExit) as error:  # the process's boundary: every fault becomes one JSON line

@@ -64,6 +64,10 @@ class Day:
         """Those of the settings, and those that formed by themselves."""
         return (*self.config.skills, *self.alike.grown)
 
+    def people_wait(self) -> bool:
+        """Whether somebody's question is under way."""
+        return self.system1_room.occupied + self.system2_room.occupied > 0
+
     def skill_named(self, name: str) -> SkillSettings:
         """A skill as it is set up today; the default where there is none of that name any more."""
         return next((skill for skill in self.skills if skill.name == name), DEFAULT_SKILL)

@@ -8,8 +8,10 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -18,6 +20,7 @@ from adapters.job import Job, TrainSettings, write_job
 from adapters.manifest import Manifest, verify
 from adapters.model import ModelFolder
 from adapters.process import HIDDEN, is_running
+from agent.give_way import give_way
 from memory.errors import BadInput, SecondNatureError, StorageFull
 from memory.records import Lesson
 
@@ -42,10 +45,12 @@ async def distil(
     state_dir: Path,
     settings: TrainSettings,
     progress: Progress,
+    busy: Callable[[], bool] = lambda: False,
 ) -> Manifest:
     """Train a fresh adapter from the base on all lessons and anchors.
 
-    Raises TrainingFailed, StorageFull or BadInput with the trainer's own sentence. Cancelling ends the trainer.
+    While `busy()`, somebody waits for an answer of this machine, and the trainer works `settings.busy_share` of the
+    time. Raises TrainingFailed, StorageFull or BadInput with the trainer's own sentence. Cancelling ends the trainer.
     """
     work = state_dir / "nights" / f"{number:04d}"
     job = work / "job.json"
@@ -68,7 +73,9 @@ async def distil(
     except OSError as error:
         raise StorageFull(f"the lessons could not be written to {work}: {error.strerror}; free some space") from error
     line = [*(settings.command or (sys.executable, "-m", TRAINER)), str(job)]
-    path = await _run(line, work / "trainer.log", progress, lambda: left_by(state_dir / "adapters", number))
+    share = 1.0 if settings.command else settings.busy_share  # another machine's work holds up nobody here
+    beside = partial(give_way, share=share, busy=busy)
+    path = await _run(line, work / "trainer.log", progress, beside, lambda: left_by(state_dir / "adapters", number))
     return await asyncio.to_thread(verify, path, base.identity)
 
 
@@ -81,23 +88,33 @@ def left_by(adapters: Path, number: int) -> Path | None:
     return next(iter(adapters.glob(f"sn-{number:04d}-*")), None)
 
 
-async def _run(line: Sequence[str], log: Path, progress: Progress, left: Callable[[], Path | None]) -> Path:
-    """Run the trainer to its end; returns the adapter's folder. `left`: clears up after one that
-    was killed, and gives the folder if it was finished all the same."""
+async def _run(
+    line: Sequence[str],
+    log: Path,
+    progress: Progress,
+    beside: Callable[[int], Coroutine[Any, Any, None]],
+    left: Callable[[], Path | None],
+) -> Path:
+    """Run the trainer to its end; returns the adapter's folder. `beside`: runs meanwhile on its process group.
+    `left`: clears up after one that was killed, and gives the folder if it was finished all the same."""
     with log.open("wb") as errors:
         trainer = await asyncio.create_subprocess_exec(
             *line,
             stdout=asyncio.subprocess.PIPE, stderr=errors, start_new_session=True,
         )  # fmt: skip
+    company = asyncio.create_task(beside(trainer.pid))
     try:
         made, fault = await _listen(trainer, progress)
         code = await trainer.wait()
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(trainer.pid, signal.SIGTERM)
+        company.cancel()  # which lets a stopped one go on: only then does it hear the signal
         await trainer.wait()
         left()
         raise
+    finally:
+        company.cancel()
     if made is not None and code == 0:
         return made
     finished = left()

@@ -174,7 +174,8 @@ class Night:
         state_dir = day.memory.state_dir.resolve()
         number = next_number(day.memory, state_dir / "adapters")
         learnt = anchors[: len(anchors) - len(anchors) // 4]  # the last quarter only measures the drift
-        return await distil(lessons, learnt, number, self.base, state_dir, day.config.train, self.progress)
+        busy = day.people_wait if not day.config.engine.urls else lambda: False
+        return await distil(lessons, learnt, number, self.base, state_dir, day.config.train, self.progress, busy)
 
     def _register(self, manifest: Manifest, lessons: Sequence[Lesson]) -> Adapter:
         if self.spoiled:

@@ -3,7 +3,8 @@
     python -m bench.beside [--rounds 2] [--seconds 40] [--clients 4] [--json]
 
 A service with the real engine is asked short questions (`mode: system1`) without a pause, in turn without a trainer
-and beside one of each kind: the trainer as delivered (`train.idle`), and nice ones. Each time the trainer's first
+and beside one of each kind: the trainer as delivered, which works a quarter of the time that somebody waits
+(`train.busy_share`), and one that never gives way. Each time the trainer's first
 steps are waited for, and it is ended afterwards. The figures to compare are p50 and p99 over those without a trainer
 in the same run, and how many lessons a second the trainer made meanwhile.
 """
@@ -30,15 +31,15 @@ from rich.table import Table
 from adapters.dataset import write_data
 from adapters.job import Job, TrainSettings, write_job
 from adapters.model import get_model
+from agent.give_way import give_way
 from bench.gateway import SYSTEM1, Client
 from bench.served import MODEL, served
 from bench.train import questions
 
 WAYS: Mapping[str, dict[str, Any] | None] = {
-    "no trainer": None,
-    "idle (as delivered)": {"idle": True},
-    "nice 19": {"idle": False, "nice": 19},
-    "nice 10": {"idle": False, "nice": 10},
+    "none": None,
+    "as delivered": {},
+    "never gives way": {"busy_share": 1.0},
 }
 LESSONS = 2000  # more than it can learn before it is ended
 FIRST_STEPS = 2
@@ -80,7 +81,7 @@ async def measure(rounds: int, seconds: float, at_once: int) -> list[Row]:
                         took[way] += await asked(client, at_once, seconds)
                         learnt[way] += trainer.lessons - before
                     print(f"{way}: {len(took[way])} answers", file=sys.stderr, flush=True)
-    alone = took["no trainer"]
+    alone = took["none"]
     return [row(way, took[way], alone, learnt[way], rounds * seconds) for way in WAYS]
 
 
@@ -103,9 +104,10 @@ async def training(folder: Path, how: dict[str, Any] | None) -> AsyncIterator[Tr
     if how is None:
         yield trainer
         return
-    job = prepared(folder, TrainSettings(device="cpu", **how))
+    settings = TrainSettings(device="cpu", **how)
+    job = prepared(folder, settings)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "adapters.train", str(job), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "adapters.train", str(job), stdout=asyncio.subprocess.PIPE, start_new_session=True
     )
 
     async def listen() -> None:
@@ -113,7 +115,7 @@ async def training(folder: Path, how: dict[str, Any] | None) -> AsyncIterator[Tr
         async for line in process.stdout:
             event = json.loads(line)
             if event["event"] == "progress":
-                trainer.lessons = event["step"] * TrainSettings().batch
+                trainer.lessons = event["step"] * settings.batch
                 if event["step"] >= FIRST_STEPS:
                     warm.set()
         warm.set()
@@ -123,10 +125,12 @@ async def training(folder: Path, how: dict[str, Any] | None) -> AsyncIterator[Tr
         await warm.wait()
         if listening.done():
             raise RuntimeError(f"the trainer ended with code {await process.wait()}")
+        giving = asyncio.create_task(give_way(process.pid, settings.busy_share, lambda: True))
         yield trainer
+        giving.cancel()
     finally:
         with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+            process.kill()
         await process.wait()
         await listening
 

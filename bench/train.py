@@ -160,7 +160,7 @@ def compare(size: str, model: str, folder: Path, threads: int) -> dict[str, Any]
     write_data(folder / "lessons.jsonl", questions(n, seed=1))
     write_data(folder / "heldout.jsonl", questions(HELDOUT, seed=2))
     job = folder / "job.json"
-    settings = TrainSettings(epochs=epochs, threads=threads, idle=False, nice=0, device="cpu")
+    settings = TrainSettings(epochs=epochs, threads=threads, nice=0, device="cpu")
     write_job(
         job,
         Job(

@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     "curate": {"single_user": True},
     "schedule": {"enabled": False},
     "calibration": {"min_audits": 10},
-    "train": {"epochs": 1, "idle": False, "nice": 0},
+    "train": {"epochs": 1, "nice": 0},
     "skills": [
         {
             "name": "sums",
