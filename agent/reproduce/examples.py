@@ -41,7 +41,7 @@ _LETTERS = 'Take the last letters of the words in "{} {}" and concatenate them.'
 LETTERS_COT = tuple(
     Example(
         question=_LETTERS.format(a, b),
-        reasoning=f'"{a}"[-1] = "{a[-1]}", "{b}"[-1] = "{b[-1]}".',
+        reasoning=f"{a} = {' '.join(a)}, ends in {a[-1]}; {b} = {' '.join(b)}, ends in {b[-1]}.",
         answer=a[-1] + b[-1],
     )
     for a, b in _WORDS

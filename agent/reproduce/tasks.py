@@ -149,13 +149,13 @@ TASKS: Mapping[str, Task] = {
             title="Last letter concatenation (table 1)",
             setup=(
                 'The last letters of two English words, in one. System 1 is asked "Reply with the letters only." '
-                "System 2 has worked examples as earlier turns."
+                "System 2 has worked examples as earlier turns, which spell each word."
             ),
             skill=LETTERS,
             ways={
                 "System 2: 1-step RaR": _way(LETTERS, "rar", LETTERS_RAR, variant="one_step", max_tokens=96),
                 "System 2: 2-step RaR": _way(LETTERS, "rar", LETTERS_RAR, variant="two_step", max_tokens=96),
-                "System 2: CoT, worked examples": _way(LETTERS, "cot", LETTERS_COT, max_tokens=64),
+                "System 2: CoT, worked examples": _way(LETTERS, "cot", LETTERS_COT, max_tokens=80),
             },
             teacher="System 2: CoT, worked examples",
             make=last_letter,
