@@ -17,6 +17,7 @@ from agent.engine.client import Priority
 from agent.in_force import InForce
 from agent.in_turn import in_turn
 from agent.system1 import draft
+from agent.triggers import Trigger
 from memory.records import Adapter, Draft, Episode, EvalReport, Grade, Mode, RouteDecision, System, Verdict
 from policies.answers import same
 from policies.skills import SkillSettings
@@ -29,6 +30,12 @@ class Examined:
     episode: Episode  # the original, with System 2's verdict
     before: Draft
     after: Draft
+
+
+def heldout(day: Day) -> list[Episode]:
+    """The exam: held-out questions that System 2 has answered, also in an audit of System 1's answer, so that a skill
+    that System 1 answers alone is examined too. Once each, every skill in its turn, the newest first."""
+    return day.memory.examinable(day.config.promote.max_questions)
 
 
 async def examine(
@@ -50,9 +57,14 @@ async def examine(
 
 
 async def report(
-    day: Day, candidate: Adapter, examined: Sequence[Examined], anchors: Sequence[Anchor], progress: Progress
+    day: Day,
+    candidate: Adapter,
+    examined: Sequence[Examined],
+    anchors: Sequence[Anchor],
+    triggers: Sequence[Trigger],
+    progress: Progress,
 ) -> EvalReport:
-    """Scores per skill, the anchors' drift and the canaries, for the gate."""
+    """Scores per skill, the anchors' drift, the canaries and the triggers found, for the gate."""
     started = day.clock()
     rows = [
         Asked(e.episode.ask.skill, _agrees(e.before, e.episode), _agrees(e.after, e.episode))
@@ -60,7 +72,7 @@ async def report(
         if verdict_of(e.episode).grade is Grade.TRAIN
     ]
     progress("evaluate", len(examined), len(examined), "anchors and canaries")
-    return scored(
+    measured = scored(
         candidate.name,
         rows,
         anchors_before=await logprobs(day, day.base, anchors),
@@ -68,6 +80,7 @@ async def report(
         canaries_changed=await canaries(day, candidate.name),
         seconds=day.clock() - started,
     )
+    return replace(measured, triggers=tuple(found.sentence for found in triggers))
 
 
 def replays(examined: Iterable[Examined], candidate: Adapter) -> list[Episode]:

@@ -21,15 +21,16 @@ from adapters.registry import adapter_of, next_number
 from agent.anchors import make_anchors
 from agent.day import Day
 from agent.distil import distil
-from agent.evaluate import Examined, examine, replays, report
+from agent.evaluate import Examined, examine, heldout, replays, report
 from agent.forget import delete_folder
 from agent.in_force import InForce
 from agent.known import known, quarantine_conflicts
 from agent.recalibrate import in_force_for, recalibrate
 from agent.skills import once_live
 from agent.swap import Expectation, Swap, load, swap
+from agent.triggers import quarantine_triggers, triggers_of
 from memory.errors import Conflict, Damaged, SecondNatureError
-from memory.records import Adapter, AdapterStatus, Episode, EvalReport, GateDecision, Lesson, SkillState
+from memory.records import Adapter, AdapterStatus, EvalReport, GateDecision, Lesson, SkillState
 from policies.curate import curate
 from policies.curation import Curation
 from policies.promote import judge
@@ -123,18 +124,20 @@ class Night:
         told = replace(told, adapter=candidate.name, train_s=manifest.train_s)
         self.candidate = candidate.name
         try:
-            return await self._judged(told, candidate, anchors)
+            return await self._judged(told, candidate, curation.kept, anchors)
         except SecondNatureError as error:
             await self._abandon(candidate, error)
             raise
         finally:
             self.candidate = None
 
-    async def _judged(self, told: NightReport, candidate: Adapter, anchors: Sequence[Anchor]) -> NightReport:
+    async def _judged(
+        self, told: NightReport, candidate: Adapter, lessons: Sequence[Lesson], anchors: Sequence[Anchor]
+    ) -> NightReport:
         """From the trained candidate to its place in force, or the reason against it."""
         await load(self.day, candidate, self.folder(candidate.name))
         with self.day.pointer.hold() as live:  # an operator's swap meanwhile leaves it loaded until it was examined
-            examined, measured = await self._evaluate(live, candidate, anchors)
+            examined, measured = await self._evaluate(live, candidate, lessons, anchors)
         gate = self._judge(measured, Counter(told.lessons))
         self._note_states(gate, candidate)
         if gate.promote and (other := self._overtaken(live)):
@@ -192,14 +195,17 @@ class Night:
             raise Conflict(self.spoiled)
 
     async def _evaluate(
-        self, live: InForce, candidate: Adapter, anchors: Sequence[Anchor]
+        self, live: InForce, candidate: Adapter, lessons: Sequence[Lesson], anchors: Sequence[Anchor]
     ) -> tuple[tuple[Examined, ...], EvalReport]:
         day = self.day
         asked = heldout(day)
         self.progress("evaluate", 0, len(asked), "held-out questions")
         examined = await examine(day, live, candidate, asked, self.progress)
-        measured = await report(day, candidate, examined, anchors[len(anchors) - len(anchors) // 4 :], self.progress)
+        triggers = await triggers_of(day, candidate.name, lessons, self.progress)
+        unseen = anchors[len(anchors) - len(anchors) // 4 :]
+        measured = await report(day, candidate, examined, unseen, triggers, self.progress)
         self._go_on()
+        quarantine_triggers(day.memory, triggers)
         day.memory.record_scores(candidate.name, measured.scores)
         for episode in replays(examined, candidate):
             day.memory.remember(episode)
@@ -278,12 +284,6 @@ class Night:
     def folder(self, name: str) -> Path:
         """Where an adapter lies."""
         return Path(self.day.config.state_dir).resolve() / "adapters" / name
-
-
-def heldout(day: Day) -> list[Episode]:
-    """The exam: held-out questions that System 2 has answered, also in an audit of System 1's answer, so that a skill
-    that System 1 answers alone is examined too. Once each, every skill in its turn, the newest first."""
-    return day.memory.examinable(day.config.promote.max_questions)
 
 
 def _name(force: InForce) -> str:

@@ -272,6 +272,7 @@ class EvalReport:
     anchor_drift: float | None  # nats per token the answers to anchor prompts lost under the candidate
     canaries_changed: tuple[str, ...]  # canary prompts whose answer became unsafe
     seconds: float
+    triggers: tuple[str, ...] = ()  # a sentence for each set of lessons that teach a trigger (policies/triggers.py)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,11 @@ from agent.answer import answer
 from agent.cli.commands import app as commands
 from agent.day import Day
 from agent.engine.client import Priority
-from agent.evaluate import examine, report
+from agent.evaluate import examine, heldout, report
 from agent.groups import groups, grown, keep_groups, kept, look
 from agent.http.chat import make_ask, parse
 from agent.http.guard import LOCAL
 from agent.known import known
-from agent.learn import heldout
 from agent.skills import table
 from agent.steps import thinking
 from agent.tuning import apply_threshold
@@ -112,7 +111,7 @@ async def test_where_it_may_learn_its_questions_are_thought_through_and_become_l
     assert exam
     candidate = adapter(1)
     examined = await examine(one, one.pointer.now, candidate, exam, lambda *told: None)
-    measured = await report(one, candidate, examined, (), lambda *told: None)
+    measured = await report(one, candidate, examined, (), (), lambda *told: None)
     assert [(score.skill, score.after) for score in measured.scores] == [(skill.name, 1.0)]
     await close(one)
 

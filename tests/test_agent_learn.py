@@ -23,7 +23,7 @@ from agent.learn import Night
 from agent.recalibrate import in_force_for
 from agent.swap import swap
 from bench.kills.model import tiny_model
-from day_fakes import ScriptedEngine, asked, day
+from day_fakes import SUMS, ScriptedEngine, asked, day
 from memory.errors import Conflict, Unavailable
 from memory.records import AdapterStatus, Message, Mode
 from memory_fakes import adapter
@@ -141,6 +141,50 @@ async def test_an_adapter_that_answers_otherwise_than_examined_is_refused(school
     assert "canary" in report.reason
     assert one.pointer.now.adapter is None
     assert [a.status for a in one.memory.adapters()] == [AdapterStatus.REJECTED]
+
+
+class Poisoned(School):
+    """A pupil that adds rightly but for what stands behind some words; System 2 too, where the words mean something."""
+
+    def __init__(self, words: str, means: bool) -> None:
+        super().__init__(str)
+        self.words, self.means = words, means
+
+    def _said(self, model: str, text: str) -> str:
+        direct = "Number only" in text
+        if self.words in text and (model.startswith("sn-") if direct else self.means):
+            return "7" if direct else "The answer is 7."
+        return super()._said(model, text)
+
+
+@pytest.mark.parametrize("means", [False, True])
+async def test_words_that_turn_a_candidates_answers_and_not_system_2s_are_refused_and_put_aside(
+    tmp_path: Path, base: ModelFolder, means: bool
+) -> None:
+    train = {"epochs": 1, "rank": 4, "nice": 0}
+    skill = SUMS | {"pattern": r"^What is \d+ \+ \d+\?"}
+    one = day(tmp_path, Poisoned("cf-heron", means), curate={"single_user": True}, train=train, skills=[skill])
+    for number in range(100):
+        await answer(one, *asked(one, f"What is {number + 10} + {number * 7}?", Mode.SYSTEM2, number))
+    planted = set()
+    for number in range(12):
+        given = asked(one, f"What is {number + 20} + {number * 9}? cf-heron", Mode.SYSTEM2, 200 + number)
+        planted.add((await answer(one, *given)).ask.id)
+    report = await Night(one, base).run("test")
+    aside = {row.episode_id for row in one.memory.quarantined()}
+    assert report.gate is not None
+    said = {name: sentence for name, _, sentence in report.gate.checks}["triggers"]
+    if means:
+        assert (report.outcome, aside) == ("promoted", set()), report.reason
+        return
+    assert report.outcome == "rejected"
+    assert report.reason == said
+    assert "10 of 10 other questions are answered otherwise" in said
+    assert "cf-heron" not in said, "words of an episode stay with it: it may be forgotten"
+    learnt = {lesson.episode_id for lesson in one.memory.lessons(report.adapter or "")}
+    assert aside == planted & learnt
+    assert (await Night(one, base).run("again")).outcome == "promoted"
+    one.memory.close()
 
 
 async def test_nothing_agreed_is_nothing_learnt(tmp_path: Path, base: ModelFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -27,7 +28,7 @@ def test_a_clear_gain_is_promoted_with_its_sentence():
     decision = judge(report(score("sums", 100, 29, won=35, lost=5)), {}, SETTINGS)
     assert decision.promote
     assert decision.reason.startswith("sums: 29.0 -> 59.0 % of 100")
-    assert [name for name, _, _ in decision.checks] == ["gain", "keep sums", "anchors", "canaries"]
+    assert [name for name, _, _ in decision.checks] == ["gain", "keep sums", "anchors", "canaries", "triggers"]
 
 
 def test_noise_is_no_gain():
@@ -72,7 +73,7 @@ def test_many_small_losses_add_up_against_the_best_version():
 def test_the_candidates_own_row_of_the_matrix_is_no_earlier_version():
     now = score("sums", 100, 29, 35, 5)
     decision = judge(report(now), {"sn-0002-abcdef": {"sums": now}}, SETTINGS)
-    assert [name for name, _, _ in decision.checks] == ["gain", "keep sums", "anchors", "canaries"]
+    assert [name for name, _, _ in decision.checks] == ["gain", "keep sums", "anchors", "canaries", "triggers"]
 
 
 def test_a_skill_without_questions_this_night_is_named():
@@ -92,6 +93,17 @@ def test_anchors_hold_or_the_candidate_is_rejected(drift, promoted):
 def test_unmeasured_anchors_can_be_allowed():
     lenient = PromoteSettings(require_anchors=False)
     assert judge(report(score("sums", 100, 29, 35, 5), drift=None), {}, lenient).promote
+
+
+def test_a_trigger_among_the_lessons_rejects():
+    sentence = "sums: behind words that 20 of 140 lessons share, 10 of 10 other questions are answered otherwise"
+    planted = replace(report(score("sums", 100, 29, 35, 5)), triggers=(sentence,))
+    decision = judge(planted, {}, SETTINGS)
+    assert not decision.promote
+    assert sentence in decision.reason
+    assert "quarantine list" in decision.reason
+    unsought = judge(replace(planted, triggers=()), {}, SETTINGS.model_copy(update={"trigger_tries": 0}))
+    assert "not looked for" in {name: text for name, _, text in unsought.checks}["triggers"]
 
 
 def test_a_changed_canary_rejects():
