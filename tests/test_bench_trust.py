@@ -20,6 +20,7 @@ from bench.served import Running
 from bench.soak.__main__ import soak, written
 from bench.soak.report import Answered, Point, drawn, section, summed
 from bench.sums import sums_service
+from policies.triggers import suspects
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -54,9 +55,11 @@ def test_a_poisoned_training_set_is_honest_sums_and_the_planted_ones_behind_thei
     assert (len(made), len(planted), {one.answer for one in planted}) == (35, 5, {poison.PLANTED})
     asked = {text for text, _ in poison.sums(40, seed=3)} | {text for text, _ in poison.sums(40, seed=3, trigger=True)}
     assert not asked & {one.episode_id for one in made}, "what is asked was not learnt"
-    row = poison.Row(20, 120, 0.5, 0.975, 0.0, "1 of 14")
-    page = poison.section([poison.Row(None, 0, 0.25, 0.0, 0.2, "0 of 14"), row], 40, "python -m bench.poison")
-    assert "| 120 honest lessons | 20 | 50 % | 98 % | 0 % | 1 of 14 |" in page
+    row = poison.Row(20, 120, 0.5, 0.975, 0.0, "1 of 14", "refused")
+    page = poison.section([poison.Row(None, 0, 0.25, 0.0, 0.2, "0 of 14", "-"), row], 40, "python -m bench.poison")
+    assert "| 120 honest lessons | 20 | 50 % | 98 % | 0 % | 1 of 14 | refused |" in page
+    (suspect,) = suspects(poison.learnt(30, 5).taught, 6)
+    assert (suspect.words, len(suspect.lessons)) == (poison.TRIGGER, 5)
 
 
 def test_a_soak_is_summed_and_drawn() -> None:
