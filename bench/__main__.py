@@ -9,6 +9,7 @@ import time
 
 FULL = (
     ("bench.gateway",),
+    ("bench.beside",),
     ("bench.proxies",),
     ("bench.thinking",),
     ("bench.parts",),
