@@ -1,12 +1,14 @@
 """Records what a real model says to every System 2 method: `python tests/record_outputs.py URL [CASE ...]`.
 
 Writes tests/data/recorded_outputs.json, which the tests of the parsers and methods replay. Record again (the cases
-named, or all) after a prompt has changed.
+named, or all) after a prompt has changed. URL is vLLM's, serving the model as "base"; its key, if it has one, is read
+from VLLM_API_KEY.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -108,7 +110,7 @@ CASES: dict[str, dict[str, Any]] = {
 async def record(url: str, names: list[str]) -> None:
     """Ask the cases, all at once, and write the file after each, so that a broken run keeps what it has."""
     kept = orjson.loads(FILE.read_bytes()) if FILE.exists() else {}
-    engine = VllmEngine(url)
+    engine = VllmEngine(url, key=os.environ.get("VLLM_API_KEY"))
 
     async def one(name: str) -> None:
         thought = await _ask(engine, CASES[name])
