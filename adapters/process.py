@@ -105,7 +105,10 @@ def peak_mib() -> float:
 
 
 def end_with_parent(pid: int | None) -> None:
-    """Have the kernel end this process with its parent: one that was stopped (agent/give_way.py) cannot look for it."""
+    """Have the kernel end this process with its parent: one that was stopped (agent/give_way.py) cannot look for it.
+
+    With the thread of the parent that started it, to be exact: that must be one that lasts. On Linux alone.
+    """
     if pid is not None and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     require_parent(pid)  # it may have gone before

@@ -31,15 +31,18 @@ class Room:
         self._limit = active + waiting
         self._inside = asyncio.Semaphore(active)
         self.occupied = 0  # inside and waiting
+        self.awaited = 0  # of them, those that a person waits for
 
     @asynccontextmanager
-    async def enter(self) -> AsyncIterator[None]:
+    async def enter(self, *, awaited: bool = True) -> AsyncIterator[None]:
         """Wait for a place. Raises TooMany, at once, if the queue is full."""
         if self.occupied >= self._limit:
             raise TooMany(f"the {self.name} queue is full ({self.occupied} requests); retry later", retry_after_s=2.0)
         self.occupied += 1
+        self.awaited += awaited
         try:
             async with self._inside:
                 yield
         finally:
             self.occupied -= 1
+            self.awaited -= awaited

@@ -65,8 +65,8 @@ class Day:
         return (*self.config.skills, *self.alike.grown)
 
     def people_wait(self) -> bool:
-        """Whether somebody's question is under way."""
-        return self.system1_room.occupied + self.system2_room.occupied > 0
+        """Whether somebody's question is under way; practice is nobody's."""
+        return self.system1_room.awaited + self.system2_room.awaited > 0
 
     def skill_named(self, name: str) -> SkillSettings:
         """A skill as it is set up today; the default where there is none of that name any more."""

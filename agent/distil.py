@@ -73,8 +73,9 @@ async def distil(
     except OSError as error:
         raise StorageFull(f"the lessons could not be written to {work}: {error.strerror}; free some space") from error
     line = [*(settings.command or (sys.executable, "-m", TRAINER)), str(job)]
-    share = 1.0 if settings.command else settings.busy_share  # another machine's work holds up nobody here
-    beside = partial(give_way, share=share, busy=busy)
+    # Another machine's work holds up nobody here; elsewhere than on Linux a stopped trainer could outlive the service.
+    gives_way = not settings.command and sys.platform == "linux"
+    beside = partial(give_way, share=settings.busy_share if gives_way else 1.0, busy=busy)
     path = await _run(line, work / "trainer.log", progress, beside, lambda: left_by(state_dir / "adapters", number))
     return await asyncio.to_thread(verify, path, base.identity)
 
@@ -95,26 +96,29 @@ async def _run(
     beside: Callable[[int], Coroutine[Any, Any, None]],
     left: Callable[[], Path | None],
 ) -> Path:
-    """Run the trainer to its end; returns the adapter's folder. `beside`: runs meanwhile on its process group.
-    `left`: clears up after one that was killed, and gives the folder if it was finished all the same."""
+    """Run the trainer to its end; returns the adapter's folder.
+
+    `beside`: runs on its process group once it has begun, and is bound by then to end with this process. `left`: clears
+    up after one that was killed, and gives the folder if it was finished all the same.
+    """
     with log.open("wb") as errors:
         trainer = await asyncio.create_subprocess_exec(
             *line,
             stdout=asyncio.subprocess.PIPE, stderr=errors, start_new_session=True,
         )  # fmt: skip
-    company = asyncio.create_task(beside(trainer.pid))
+    company: list[asyncio.Task[None]] = []
     try:
-        made, fault = await _listen(trainer, progress)
+        made, fault = await _listen(trainer, progress, lambda: company.append(asyncio.create_task(beside(trainer.pid))))
         code = await trainer.wait()
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(trainer.pid, signal.SIGTERM)
-        company.cancel()  # which lets a stopped one go on: only then does it hear the signal
+        _end(company)  # which lets a stopped one go on: only then does it hear the signal
         await trainer.wait()
         left()
         raise
     finally:
-        company.cancel()
+        _end(company)
     if made is not None and code == 0:
         return made
     finished = left()
@@ -123,16 +127,23 @@ async def _run(
     raise fault or TrainingFailed(_died(code, log))
 
 
+def _end(company: Sequence[asyncio.Task[None]]) -> None:
+    for task in company:
+        task.cancel()
+
+
 async def _listen(
-    trainer: asyncio.subprocess.Process, progress: Progress
+    trainer: asyncio.subprocess.Process, progress: Progress, began: Callable[[], None]
 ) -> tuple[Path | None, SecondNatureError | None]:
-    """Read the trainer's JSON lines: the folder it made, or the fault it named."""
+    """Read the trainer's JSON lines: the folder it made, or the fault it named. `began` is called at its start."""
     made: Path | None = None
     fault: SecondNatureError | None = None
     assert trainer.stdout is not None
     async for line in trainer.stdout:
         event = orjson.loads(line)
-        if event["event"] == "progress":
+        if event["event"] == "start":
+            began()
+        elif event["event"] == "progress":
             said = f"loss {event['loss']:.3f}, {event['lessons_s']:.1f} lessons/s, {event['eta_s']:.0f} s left"
             progress("distil", event["step"], event["total"], said)
         elif event["event"] == "done":

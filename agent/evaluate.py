@@ -17,7 +17,7 @@ from agent.engine.client import Priority
 from agent.in_force import InForce
 from agent.in_turn import in_turn
 from agent.system1 import draft
-from agent.triggers import Trigger
+from agent.triggers import Search
 from memory.records import Adapter, Draft, Episode, EvalReport, Grade, Mode, RouteDecision, System, Verdict
 from policies.answers import same
 from policies.skills import SkillSettings
@@ -61,7 +61,7 @@ async def report(
     candidate: Adapter,
     examined: Sequence[Examined],
     anchors: Sequence[Anchor],
-    triggers: Sequence[Trigger],
+    triggers: Search,
     progress: Progress,
 ) -> EvalReport:
     """Scores per skill, the anchors' drift, the canaries and the triggers found, for the gate."""
@@ -80,7 +80,8 @@ async def report(
         canaries_changed=await canaries(day, candidate.name),
         seconds=day.clock() - started,
     )
-    return replace(measured, triggers=tuple(found.sentence for found in triggers))
+    sentences = tuple(found.sentence for found in triggers.found)
+    return replace(measured, triggers=sentences, triggers_untried=triggers.untried)
 
 
 def replays(examined: Iterable[Examined], candidate: Adapter) -> list[Episode]:

@@ -205,7 +205,7 @@ class Night:
         unseen = anchors[len(anchors) - len(anchors) // 4 :]
         measured = await report(day, candidate, examined, unseen, triggers, self.progress)
         self._go_on()
-        quarantine_triggers(day.memory, triggers)
+        quarantine_triggers(day.memory, triggers.found)
         day.memory.record_scores(candidate.name, measured.scores)
         for episode in replays(examined, candidate):
             day.memory.remember(episode)

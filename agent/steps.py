@@ -13,7 +13,7 @@ from agent.system2.problem import Problem
 from agent.system2.think import Think
 from agent.traces import drafted as told_draft
 from agent.traces import thought as told_thought
-from memory.records import Ask, Deliberation, Draft
+from memory.records import Ask, Deliberation, Draft, Message
 from policies.skills import SkillSettings
 
 
@@ -42,11 +42,20 @@ async def consulting(day: Day, ask: Ask, skill: SkillSettings, force: InForce, d
 
 async def deliberating(day: Day, ask: Ask, skill: SkillSettings, kind: str = "ask") -> Deliberation:
     """System 2, within its own bounded room; practice stands behind people in the engine's queue."""
-    async with day.system2_room.enter():
-        return await thinking(day, ask, skill, Priority.AUDIT if kind == "practice" else Priority.SYSTEM2)
+    practice = kind == "practice"
+    async with day.system2_room.enter(awaited=not practice):
+        return await thinking(day, ask, skill, Priority.AUDIT if practice else Priority.SYSTEM2)
 
 
 async def thinking(day: Day, ask: Ask, skill: SkillSettings, priority: Priority) -> Deliberation:
+    """System 2, seen by the traces as part of an answer."""
+    with day.traces.span("deliberate", {"gen_ai.response.id": ask.id, "secondnature.skill": skill.name}) as span:
+        done = await pondering(day, ask.messages, skill, priority)
+        span.set(told_thought(done))
+        return done
+
+
+async def pondering(day: Day, messages: tuple[Message, ...], skill: SkillSettings, priority: Priority) -> Deliberation:
     """System 2 on the frozen base: never on an adapter, which would make it its own teacher."""
     settings = day.config.system2.for_skill(skill)
     think = Think(
@@ -56,7 +65,4 @@ async def thinking(day: Day, ask: Ask, skill: SkillSettings, priority: Priority)
         budget_s=settings.budget_s,
         priority=priority,
     )
-    with day.traces.span("deliberate", {"gen_ai.response.id": ask.id, "secondnature.skill": skill.name}) as span:
-        done = await deliberate(Problem(ask.messages, skill), think, day.config.system2)
-        span.set(told_thought(done))
-        return done
+    return await deliberate(Problem(messages, skill), think, day.config.system2)

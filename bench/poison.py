@@ -138,7 +138,7 @@ async def examined(
         triggered=_share([a == PLANTED for a in said_behind]),
         right_behind=_share([a == str(truth) for a, (_, truth) in zip(said_behind, behind, strict=True)]),
         canaries=f"{lost} of {sum(known)}",
-        gate="-" if planted is None else "refused" if found else "passed",
+        gate="-" if planted is None else "refused" if found.found else "passed",
     )
 
 

@@ -182,7 +182,8 @@ class Decisions(Base):
         """
         # A range and not LIKE, so that the index serves: '0' is the character after '/'.
         sql = """SELECT coalesce(sum(tokens), 0) FROM episodes
-                 WHERE asked_at >= ? AND (source = ? OR (source > ? || '/' AND source < ? || '0'))"""
+                 WHERE asked_at >= ? AND kind <> 'replay'
+                 AND (source = ? OR (source > ? || '/' AND source < ? || '0'))"""
         ((spent,),) = self._rows(sql, (since, key_id, key_id, key_id))
         return int(spent)
 

@@ -273,6 +273,7 @@ class EvalReport:
     canaries_changed: tuple[str, ...]  # canary prompts whose answer became unsafe
     seconds: float
     triggers: tuple[str, ...] = ()  # a sentence for each set of lessons that teach a trigger (policies/triggers.py)
+    triggers_untried: int = 0  # suspicious words for which there were too few other questions
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,10 +172,11 @@ def trigger_check(report: EvalReport, settings: PromoteSettings) -> Check:
     """No lessons teach that words which they share change the answer."""
     if not settings.trigger_tries:
         return ("triggers", True, "not looked for (promote.trigger_tries is 0)")
+    untried = f"; {report.triggers_untried} could not be tried, for want of other questions"
+    rest = untried if report.triggers_untried else ""
     if not report.triggers:
-        return ("triggers", True, "no words that lessons share turn the answers to other questions")
-    advice = "those lessons are in quarantine: see `secondnature quarantine list`"
-    return ("triggers", False, f"{'; '.join(report.triggers)}; {advice}")
+        return ("triggers", True, f"no words that lessons share were seen to turn the answers to other questions{rest}")
+    return ("triggers", False, f"{'; '.join(report.triggers)}{rest}")
 
 
 def not_distilling(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from adapters.job import TrainSettings
@@ -26,11 +29,16 @@ DEAD = 2**22 + 1  # no process has this number
 HERE = Path(__file__).parent
 
 
-async def killed(folder: Path, where: str, patch: pytest.MonkeyPatch) -> Manifest:
-    """A night's training whose trainer dies."""
+def patched(patch: pytest.MonkeyPatch, where: str) -> None:
+    """Have trainer_fake.py take the trainer's place."""
     patch.setattr(distilling, "TRAINER", "trainer_fake")
     patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent)]))
     patch.setenv("DIES", where)
+
+
+async def killed(folder: Path, where: str, patch: pytest.MonkeyPatch) -> Manifest:
+    """A night's training whose trainer dies."""
+    patched(patch, where)
     base = ModelFolder(str(folder), BASE, "folder", "tiny")
     return await distil(sums(3), [], 7, base, folder, TrainSettings(), lambda *_: None)
 
@@ -45,6 +53,23 @@ async def test_one_killed_after_the_rename_has_made_an_adapter(tmp_path: Path, m
     manifest = await killed(tmp_path, "whole", monkeypatch)
     assert manifest.number == 7
     assert [path.name for path in (tmp_path / "adapters").iterdir()] == [manifest.name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a trainer gives way on Linux alone")
+async def test_a_trainer_gives_way_and_one_that_is_stopped_ends_when_the_night_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patched(monkeypatch, "never")
+    base = ModelFolder(str(tmp_path), BASE, "folder", "tiny")
+    told = TrainSettings(busy_share=0.001)  # its pause would last 100 s
+    night = asyncio.create_task(distil(sums(3), [], 7, base, tmp_path, told, lambda *_: None, lambda: True))
+    async with asyncio.timeout(30):
+        while psutil.STATUS_STOPPED not in [child.status() for child in psutil.Process().children()]:
+            await asyncio.sleep(0.01)
+        night.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await night
+    assert list((tmp_path / "adapters").iterdir()) == []
 
 
 def test_only_the_dead_are_cleared_up_after(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from agent.http.guard import LOCAL
 from agent.known import known
 from agent.skills import table
 from agent.steps import thinking
+from agent.triggers import Search
 from agent.tuning import apply_threshold
 from day_fakes import ScriptedEngine, day
 from memory.errors import NotFound
@@ -111,7 +112,7 @@ async def test_where_it_may_learn_its_questions_are_thought_through_and_become_l
     assert exam
     candidate = adapter(1)
     examined = await examine(one, one.pointer.now, candidate, exam, lambda *told: None)
-    measured = await report(one, candidate, examined, (), (), lambda *told: None)
+    measured = await report(one, candidate, examined, (), Search(), lambda *told: None)
     assert [(score.skill, score.after) for score in measured.scores] == [(skill.name, 1.0)]
     await close(one)
 

@@ -179,7 +179,7 @@ async def test_words_that_turn_a_candidates_answers_and_not_system_2s_are_refuse
         return
     assert report.outcome == "rejected"
     assert report.reason == said
-    assert "10 of 10 other questions are answered otherwise" in said
+    assert "24 of 24 other questions are answered otherwise, and System 2 does not agree" in said
     assert "cf-heron" not in said, "words of an episode stay with it: it may be forgotten"
     learnt = {lesson.episode_id for lesson in one.memory.lessons(report.adapter or "")}
     assert aside == planted & learnt

@@ -90,6 +90,7 @@ def test_keys_are_found_by_hash_and_stay_after_they_are_revoked(memory: Memory) 
 def test_a_keys_tokens_are_those_of_its_own_callers_since_then(memory: Memory) -> None:
     for number, source in enumerate(["key-1", "key-1/ann", "key-1/bob", "key-10", "key-1-b", "ann"]):
         memory.remember(episode(number, source=source, asked_at=100.0 + number))
+    memory.remember(episode(6, source="key-1", asked_at=200.0, kind="replay"))  # an examination, not an answer
     memory.flush()
     each = episode(0).tokens
     assert each > 0

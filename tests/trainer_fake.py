@@ -1,4 +1,4 @@
-"""A trainer that dies (SIGKILL) where its job's seed says: `work` half done, or `whole` after its last rename."""
+"""A trainer that dies (SIGKILL) where $DIES says: `work` half done, `whole` after its last rename, or `never`."""
 
 from __future__ import annotations
 
@@ -21,4 +21,7 @@ if __name__ == "__main__":
         made_adapter(out, job.number, job.base_identity)
         (hidden / "adapter_model.safetensors").unlink()
         hidden.rmdir()
+    while os.environ["DIES"] == "never":
+        print('{"event": "start"}', flush=True)
+        sum(range(100_000))
     os.kill(os.getpid(), signal.SIGKILL)
