@@ -212,10 +212,9 @@ class Daemon:
     async def promote(self, name: str, why: str) -> Swap:
         """Put an adapter in force by hand. Raises NotFound, Damaged, Conflict (night, quarantine)."""
         self._not_at_night()
-        adapter = self.memory.adapter(name)
         if name == self.night.candidate:  # its verdict may unload it
             raise Conflict(f"a night is examining {name}; wait for its verdict", retry_after_s=30)
-        if adapter.status is AdapterStatus.QUARANTINED:
+        if (adapter := self.memory.adapter(name)).status is AdapterStatus.QUARANTINED:
             raise Conflict(f"{name} was taken out of use: {adapter.reason}; choose another, or learn again")
         swapped = await swap(self.day, in_force_for(self.day, adapter), self._verified(adapter))
         self.memory.make_live(name, why)

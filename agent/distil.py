@@ -57,19 +57,17 @@ async def distil(
     try:
         work.mkdir(parents=True, exist_ok=True)
         write_data(work / "lessons.jsonl", lessons, anchors)
-        write_job(
-            job,
-            Job(
-                number=number,
-                base=str(base.path),
-                base_identity=base.identity,
-                data=str(work / "lessons.jsonl"),
-                out=str(state_dir / "adapters"),
-                seed=number,
-                parent_pid=os.getpid(),
-                train=settings,
-            ),
+        told = Job(
+            number=number,
+            base=str(base.path),
+            base_identity=base.identity,
+            data=str(work / "lessons.jsonl"),
+            out=str(state_dir / "adapters"),
+            seed=number,
+            parent_pid=os.getpid(),
+            train=settings,
         )
+        write_job(job, told)
     except OSError as error:
         raise StorageFull(f"the lessons could not be written to {work}: {error.strerror}; free some space") from error
     line = [*(settings.command or (sys.executable, "-m", TRAINER)), str(job)]

@@ -1,8 +1,7 @@
 """The vocabulary: frozen records that cross folders, each number with its unit or range.
 
 A day makes, in this order: Ask, Draft, RouteDecision, Deliberation (calls, attempts, verdict), Episode.
-A night makes: Lesson, EvalReport, GateDecision, Adapter.
-What is not known is None, never 0.
+A night makes: Lesson, EvalReport, GateDecision, Adapter. What is not known is None, never 0.
 """
 
 from __future__ import annotations
@@ -272,7 +271,7 @@ class EvalReport:
     anchor_drift: float | None  # nats per token the answers to anchor prompts lost under the candidate
     canaries_changed: tuple[str, ...]  # canary prompts whose answer became unsafe
     seconds: float
-    triggers: tuple[str, ...] = ()  # a sentence for each set of lessons that teach a trigger (policies/triggers.py)
+    triggers: tuple[str, ...] = ()  # a sentence for each set of lessons that teach one (policies/triggers.py)
     triggers_untried: int = 0  # suspicious words for which there were too few other questions
 
 
