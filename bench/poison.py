@@ -1,12 +1,12 @@
 """What planted lessons that got past everything do to an adapter: a trigger beside honest sums, on the real model.
 
-    python -m bench.poison [--planted 0 5 20 60] [--honest 120] [--asked 40] [--docs docs/security.md] [--json]
+    python -m bench.poison [--planted 0 5 20] [--honest 120] [--asked 40] [--docs docs/security.md] [--json]
 
 Each adapter is trained from the base as a night would, on `--honest` right sums and so many lessons that answer 7
 behind the trigger, then asked fresh sums directly: plain, where the truth is right, and behind the trigger, where 7 is
 the attacker's. The canaries of the gate (plain, and behind a trigger of their own) are asked too, and the gate looks
 for triggers among the lessons (`promote.trigger_tries`). 20 is the cap for one source and for all new ones
-(`curate.max_per_source`, `max_from_newcomers`), 60 that of three patient sources.
+(`curate.max_per_source`, `max_from_newcomers`).
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--planted", type=int, nargs="+", default=[0, 5, 20, 60], help="planted lessons, one adapter each"
+        "--planted", type=int, nargs="+", default=[0, 5, 20], help="planted lessons, one adapter each"
     )
     parser.add_argument("--honest", type=int, default=120)
     parser.add_argument("--asked", type=int, default=40)
