@@ -207,9 +207,7 @@ def section(rows: Sequence[Row], asked: int, command: str) -> str:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--planted", type=int, nargs="+", default=[0, 5, 20], help="planted lessons, one adapter each"
-    )
+    parser.add_argument("--planted", type=int, nargs="+", default=[0, 5, 20], help="planted lessons, one adapter each")
     parser.add_argument("--honest", type=int, default=120)
     parser.add_argument("--asked", type=int, default=40)
     parser.add_argument("--docs", type=Path, help="page whose section `bench.poison` is written")

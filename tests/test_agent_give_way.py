@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from agent.give_way import LOOK_S, WORK_S, give_way
+from day_fakes import ScriptedEngine, day
 
 ROOT = Path(__file__).parent.parent
 ENOUGH_S = 20.0  # seconds within which a busy machine gets round to it
@@ -87,3 +88,14 @@ def test_a_stopped_trainer_does_not_outlive_the_service() -> None:
         service.kill()
     psutil.wait_procs([trainer], timeout=ENOUGH_S)
     assert not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE
+
+
+async def test_people_wait_for_questions_and_nobody_for_practice(tmp_path: Path) -> None:
+    one = day(tmp_path, ScriptedEngine(lambda model, text: "7"))
+    assert not one.people_wait()
+    async with one.system2_room.enter(awaited=False):
+        assert not one.people_wait()
+        async with one.system1_room.enter():
+            assert one.people_wait()
+    assert not one.people_wait()
+    one.memory.close()
