@@ -58,7 +58,7 @@ def test_a_poisoned_training_set_is_honest_sums_and_the_planted_ones_behind_thei
     row = poison.Row(20, 120, 0.5, 0.975, 0.0, "1 of 14", "refused")
     page = poison.section([poison.Row(None, 0, 0.25, 0.0, 0.2, "0 of 14", "-"), row], 40, "python -m bench.poison")
     assert "| 120 honest lessons | 20 | 50 % | 98 % | 0 % | 1 of 14 | refused |" in page
-    (suspect,) = suspects(poison.learnt(30, 5).taught, 6)
+    suspect = suspects(poison.learnt(30, 5).taught, 6)[-1]
     assert (suspect.words, len(suspect.lessons)) == (poison.TRIGGER, 5)
 
 
