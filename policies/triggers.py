@@ -64,8 +64,9 @@ def suspects(lessons: Sequence[Taught], tries: int) -> tuple[Suspect, ...]:
     whole = {lesson.id: f"{lesson.before} {lesson.text}" for lesson in lessons}
     texts = {one: _pieces(text) for one, text in whole.items()}
     answers = {lesson.id: lesson.answer for lesson in lessons}
+    given = Counter(answers.values())
     sharing = _shared(texts)
-    ranked = sorted(sharing, key=lambda words: (-_lift(sharing[words], answers), -len(sharing[words]), words))
+    ranked = sorted(sharing, key=lambda words: (-_lift(sharing[words], answers, given), -len(sharing[words]), words))
     chosen: list[Words] = []
     for words in ranked:
         if len(chosen) < tries and not any(_overlap(sharing[words], sharing[other]) >= SAME for other in chosen):
@@ -149,11 +150,12 @@ def _commonest(having: Collection[str], answers: Mapping[str, str]) -> tuple[str
     return answer, hits
 
 
-def _lift(having: Collection[str], answers: Mapping[str, str]) -> float:
-    """How much oftener the commonest answer of these lessons is theirs than the others', -1..1."""
+def _lift(having: Collection[str], answers: Mapping[str, str], given: Counter[str]) -> float:
+    """How much oftener the commonest answer of these lessons is theirs than the others', -1..1. `given`: how often each
+    answer is, over all lessons."""
     answer, hits = _commonest(having, answers)
-    rest = [given for one, given in answers.items() if one not in having]
-    return hits / len(having) - (sum(given == answer for given in rest) / len(rest) if rest else 0.0)
+    rest = len(answers) - len(having)
+    return hits / len(having) - ((given[answer] - hits) / rest if rest else 0.0)
 
 
 def _overlap(one: frozenset[str], other: frozenset[str]) -> float:
