@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from agent.tuning import NEEDED, logged, whatif
+from bench.insight import peak_mib
 from bench.replay import drawn
 from memory import outcomes
 from memory.store import Memory
@@ -107,7 +108,13 @@ def measured(folder: Path, rows: int) -> dict[str, Any]:
             "audit_log": seconds(partial(audit_log_columns, columns, None)),
             "certify": seconds(partial(certify_log, audits, goal, CertifySettings())),
         }
-    counts = {"rows": rows, "audits": found["audits"], "fitted_on": fitted, "points": len(found["points"])}
+    counts = {
+        "peak_mib": peak_mib(),
+        "rows": rows,
+        "audits": found["audits"],
+        "fitted_on": fitted,
+        "points": len(found["points"]),
+    }
     return counts | {"first_s": first, "whole_s": whole, "parts": parts}
 
 

@@ -105,7 +105,10 @@ JUDGE = SkillSettings(
     max_answer_tokens=8,
 )
 GSM8K = SkillSettings(
-    name="gsm8k", answer_type=AnswerType.NUMBER, direct="Answer with the number only.", max_answer_tokens=12
+    name="gsm8k",
+    answer_type=AnswerType.NUMBER,
+    direct="Reply with one number and nothing else, no steps, no words.",
+    max_answer_tokens=12,
 )
 
 TASKS: Mapping[str, Task] = {
@@ -240,11 +243,15 @@ TASKS: Mapping[str, Task] = {
             title="Grade-school mathematics (table 4)",
             setup=(
                 "The paper's negative result: chains of thought do not become direct answers. System 1 is asked "
-                '"Answer with the number only." (the paper shows it eight examples without steps). A target needs a '
+                '"Reply with one number and nothing else, no steps, no words." (the paper shows it eight examples '
+                "without steps; told less firmly, the 1.5B model begins to explain and is cut off). A target needs a "
                 "strict majority of its votes."
             ),
             skill=GSM8K,
-            ways={"System 2: CoT, worked examples": _way(GSM8K, "cot", GSM8K_COT, max_tokens=200)},
+            ways={
+                "System 2: CoT, worked examples": _way(GSM8K, "cot", GSM8K_COT, max_tokens=200),
+                "System 2: CoT, zero-shot, 1 sample": _way(GSM8K, "cot", max_tokens=320),
+            },
             teacher="System 2: CoT, worked examples",
             make=gsm8k,
             sizes={
