@@ -44,7 +44,7 @@ from policies.skills import SkillSettings
 CAP = 8
 DEMO = Path(__file__).parent / "demo" / "service.yaml"
 FIXED = AgreementSettings(block=CAP, max_samples=CAP, stop="never")
-ADAPTIVE = AgreementSettings(block=4, max_samples=CAP)  # the defaults
+ADAPTIVE = AgreementSettings()  # as delivered
 SKILLS = ("three_sums", "plus_minus", "minutes", "reviews")
 
 
@@ -63,7 +63,7 @@ class Way:
 
     name: str
     rule: AgreementSettings
-    blocks: tuple[int, ...]  # sizes, the last one again and again
+    blocks: tuple[int, ...] = ()  # sizes, the last one again and again; none: as many as may decide (agree.needed)
     cancelled: bool = False  # end what is under way once the vote is decided
 
 
@@ -78,18 +78,24 @@ class Row:
     seconds: float | None  # per question, wall time of one thought; None: replayed
     agreed: int  # train-grade answers
     tokens_per_agreed: float
+    agreed_right: float  # 0..1, of the agreed answers
     same: float  # 0..1, share with the winner of the fixed draw
     right: float  # 0..1
 
 
+def _first(n: int, posterior: float) -> AgreementSettings:
+    return AgreementSettings(block=n, stop_confidence=posterior, train_attempts=n)
+
+
 WAYS = (
-    Way("4, then 4 (as delivered)", ADAPTIVE, (4,)),
-    Way("4, then 4, cancelled", ADAPTIVE, (4,), cancelled=True),
-    Way("4, then 2, 2", ADAPTIVE, (4, 2)),
-    Way("4, then 1 by 1", ADAPTIVE, (4, 1)),
-    Way("4, then 4, given up (practice)", ADAPTIVE.model_copy(update={"cancel": True}), (4,)),
-    Way("2 by 2, posterior 0.85", ADAPTIVE.model_copy(update={"stop_confidence": 0.85, "train_attempts": 2}), (2,)),
-    Way("4 and no more", AgreementSettings(block=4, max_samples=4), (4,)),
+    Way("as delivered", ADAPTIVE),
+    Way("as delivered, given up (cancel)", ADAPTIVE.model_copy(update={"cancel": True})),
+    Way("4, then 4", _first(4, 0.95), (4,)),
+    Way("4, then 4, cancelled", _first(4, 0.95), (4,), cancelled=True),
+    Way("4 first, posterior 0.95", _first(4, 0.95)),
+    Way("3 first, posterior 0.93", _first(3, 0.93)),
+    Way("2 first, posterior 0.85", _first(2, 0.85)),
+    Way("4 and no more", AgreementSettings(block=4, max_samples=4)),
     Way("8, cancelled", AgreementSettings(block=CAP, max_samples=CAP, stop="certain"), (CAP,), cancelled=True),
 )
 
@@ -123,8 +129,8 @@ async def both(
         rules = [FIXED, ADAPTIVE] if start // at_once % 2 == 0 else [ADAPTIVE, FIXED]
         done = {}
         for rule in rules:
-            done[rule.block] = await asyncio.gather(*(thought(engine, case, rule, settings) for case in group))
-        pairs += list(zip(done[FIXED.block], done[ADAPTIVE.block], strict=True))
+            done[rule.stop] = await asyncio.gather(*(thought(engine, case, rule, settings) for case in group))
+        pairs += list(zip(done[FIXED.stop], done[ADAPTIVE.stop], strict=True))
     return pairs
 
 
@@ -133,7 +139,7 @@ def drawn(samples: Sequence[tuple[Attempt, int]], way: Way) -> tuple[list[Attemp
     votes: list[Attempt] = []
     tokens, sizes = 0, list(way.blocks)
     while len(votes) < way.rule.max_samples and not _decided(votes, way.rule):
-        size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
+        size = sizes.pop(0) if len(sizes) > 1 else (sizes or [agree.needed([v.answer for v in votes], way.rule)])[0]
         block = list(samples[len(votes) : min(len(votes) + size, way.rule.max_samples)])
         ending = sorted(block, key=lambda sample: sample[1]) if way.cancelled else block
         for n, (attempt, length) in enumerate(ending, 1):
@@ -150,7 +156,9 @@ def _decided(votes: Sequence[Attempt], rule: AgreementSettings) -> bool:
 
 def live(what: str, found: Sequence[Case], thoughts: Sequence[Deliberation], fixed: Sequence[Deliberation]) -> Row:
     """A row of what was really run."""
-    n, agreed = len(found), sum(t.verdict.grade is Grade.TRAIN for t in thoughts)
+    n, firm = len(found), [t.verdict.grade is Grade.TRAIN for t in thoughts]
+    right = [t.verdict.answer == case.gold for t, case in zip(thoughts, found, strict=True)]
+    agreed = sum(firm)
     tokens = sum(t.tokens for t in thoughts)
     return Row(
         what=what,
@@ -160,8 +168,9 @@ def live(what: str, found: Sequence[Case], thoughts: Sequence[Deliberation], fix
         seconds=sum(t.seconds for t in thoughts) / n,
         agreed=agreed,
         tokens_per_agreed=tokens / max(1, agreed),
+        agreed_right=sum(r for r, sure in zip(right, firm, strict=True) if sure) / max(1, agreed),
         same=sum(t.verdict.answer == f.verdict.answer for t, f in zip(thoughts, fixed, strict=True)) / n,
-        right=sum(t.verdict.answer == case.gold for t, case in zip(thoughts, found, strict=True)) / n,
+        right=sum(right) / n,
     )
 
 
@@ -202,15 +211,20 @@ async def measure(each: int, at_once: int, seed: int) -> list[Row]:
 
 def show(rows: Sequence[Row]) -> None:
     """One table; ratios are over the first row."""
-    heads = ("way", "samples", "tokens", "ratio", "s", "ratio", "agreed", "tokens per agreed", "ratio", "same", "right")
-    table = Table(*heads)
+    heads = ("way", "samples", "agreed", "of them right", "tokens per agreed", "ratio", "s per agreed", "ratio")
+    table = Table(*heads, "same", "right")
     first = rows[0]
     for r in rows:
-        timed = ("", "") if r.seconds is None else (f"{r.seconds:.2f}", f"{r.seconds / (first.seconds or 1):.2f}")
         priced = (f"{r.tokens_per_agreed:.0f}", f"{r.tokens_per_agreed / first.tokens_per_agreed:.2f}")
-        counts = (f"{r.samples:.2f}", f"{r.tokens:.0f}", f"{r.tokens / first.tokens:.2f}", *timed)
-        table.add_row(r.what, *counts, f"{r.agreed} of {r.questions}", *priced, f"{r.same:.2f}", f"{r.right:.2f}")
+        timed = ("", "") if r.seconds is None else (f"{per_agreed(r):.2f}", f"{per_agreed(r) / per_agreed(first):.2f}")
+        counts = (f"{r.samples:.2f}", f"{r.agreed} of {r.questions}", f"{r.agreed_right:.2f}")
+        table.add_row(r.what, *counts, *priced, *timed, f"{r.same:.2f}", f"{r.right:.2f}")
     Console(width=140).print(table)
+
+
+def per_agreed(row: Row) -> float:
+    """Seconds of thought per agreed answer."""
+    return (row.seconds or 0.0) * row.questions / max(1, row.agreed)
 
 
 def main() -> None:

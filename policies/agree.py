@@ -24,7 +24,9 @@ Perturbation = Literal["option_order", "response_order", "paraphrase", "example_
 class AgreementSettings(Settings):
     """How many attempts are drawn for a question, and what their votes are good for."""
 
-    block: int = Field(default=4, ge=1, le=64, description="attempts drawn at once, in one request")
+    block: int = Field(
+        default=4, ge=1, le=64, description="attempts drawn first, in one request; then as many as may decide"
+    )
     max_samples: int = Field(default=8, ge=1, le=256, description="attempts at most, without the perturbed ones")
     stop: Literal["certain", "beta", "never"] = Field(
         default="beta", description="early stop: see policies/agree.py `stop`"
@@ -68,11 +70,30 @@ def stop(votes: Sequence[str | None], settings: AgreementSettings, cap: int | No
       12.1, 15.0, 15.4 samples.
     - "never": always draw the cap.
     """
-    cap = settings.max_samples if cap is None else cap
-    n = len(votes)
+    return _stopped(*_leaders(votes), len(votes), settings, settings.max_samples if cap is None else cap)
+
+
+def needed(votes: Sequence[str | None], settings: AgreementSettings) -> int:
+    """Attempts to draw next, in one request: `block` at first, then the fewest after which `stop` may stop.
+
+    Those are all for the leader, or all unlike. Whatever they turn out to be, drawing them one by one would not have
+    stopped before the last of them: no attempt is drawn in vain, and no request is made for one that could have
+    gone with another.
+    """
+    n, cap = len(votes), settings.max_samples
+    if not votes:
+        return min(settings.block, cap)
+    first, second = _leaders(votes)
+    for more in range(1, cap - n):
+        if any(_stopped(leading, second, n + more, settings, cap).stop for leading in (first + more, first)):
+            return more
+    return max(cap - n, 0)
+
+
+def _stopped(first: int, second: int, n: int, settings: AgreementSettings, cap: int) -> StopDecision:
+    """`stop` by the votes of the leader and of the runner-up among `n`."""
     if n >= cap:
         return StopDecision(True, f"all {n} attempts drawn", 0.0)
-    first, second = _leaders(votes)
     if settings.stop != "never" and first > second + cap - n:
         return StopDecision(True, f"{first} of {n} votes, the remaining {cap - n} cannot change the winner", 0.0)
     if settings.stop == "beta" and (sure := leader_posterior(first, second)) >= settings.stop_confidence:

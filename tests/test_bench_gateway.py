@@ -62,6 +62,8 @@ def test_four_equal_votes_are_half_the_price_and_a_doubt_costs_all() -> None:
     assert drawn(samples("aaaabbbb", [10] * 8), as_delivered)[1] == 40
     votes, tokens = drawn(samples("aabbaabb", [10] * 8), as_delivered)
     assert (len(votes), tokens) == (8, 80)
+    assert drawn(samples("aaabaaaa", [10] * 8), as_delivered)[1] == 60  # two more may decide, and do
+    assert drawn(samples("aaabaaaa", [10] * 8), Way("4, then 4", ADAPTIVE, (4,)))[1] == 80
 
 
 def test_samples_under_way_cost_what_they_have_grown_to_when_the_vote_is_decided() -> None:

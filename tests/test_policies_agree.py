@@ -51,6 +51,35 @@ def test_cancel_stops_where_train_grade_is_out_of_reach() -> None:
     assert not agree.stop(["1", "1", "3", "4"], AgreementSettings(cancel=True)).stop
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        AgreementSettings(),
+        AgreementSettings(stop="certain", cancel=True),
+        AgreementSettings(block=3, stop_confidence=0.93, cancel=True),
+        AgreementSettings(block=2, stop_confidence=0.85, max_samples=7),
+    ],
+)
+def test_no_attempt_is_drawn_that_drawing_one_by_one_would_not_have_drawn(rule: AgreementSettings) -> None:
+    fewer_requests = 0
+    for votes in product("abc", repeat=rule.max_samples):
+        one_by_one = in_draws = agree.needed([], rule)
+        requests = 1
+        while not agree.stop(votes[:one_by_one], rule).stop:
+            one_by_one += 1
+        while not agree.stop(votes[:in_draws], rule).stop:
+            in_draws += agree.needed(votes[:in_draws], rule)
+            requests += 1
+        assert in_draws == one_by_one
+        fewer_requests += one_by_one - rule.block + 1 - requests
+    assert fewer_requests > 0
+
+
+def test_never_stopping_draws_the_rest_at_once() -> None:
+    rule = AgreementSettings(stop="never", max_samples=9)
+    assert [agree.needed(["7"] * n, rule) for n in (0, 4, 9)] == [4, 5, 0]
+
+
 def test_leader_posterior_is_the_beta_tail() -> None:
     assert agree.leader_posterior(0, 0) == 0.5
     assert agree.leader_posterior(4, 0) == pytest.approx(1 - 0.5**5)

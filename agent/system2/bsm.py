@@ -66,7 +66,7 @@ async def attempts(problem: Problem, think: Think, settings: System2Settings, n:
             "bsm judges two responses: mark them in the last message, for instance as "
             "[The Start of Assistant A's Answer] ... [The End of Assistant A's Answer], and B's alike."
         )
-    temperature = settings.temperature if n > 1 else 0.0
+    temperature = settings.attempt_temperature(problem.skill, n)
     plan = await think.ask("branch", _branch(found, settings), max_tokens=settings.bsm.plan_tokens)
     orders = [False, True] if settings.bsm.orders == "both" else [False]
     judged = await together(_judge(found, plan, think, settings, n, temperature, swapped=swapped) for swapped in orders)

@@ -1,9 +1,9 @@
 """vote: self-consistency of any method, in blocks with an early stop, then under changed inputs.
 
 Self-Consistency (Wang et al. 2022, 2203.11171) draws 40 chains at temperature 0.7 and takes the majority;
-its notes say that 5 to 10 give most of the gain. Here: blocks of 4 up to 8 (policies/agree.py), each block
-one call of the method where the method can sample, and the early stop of `agree.stop`. Calls: blocks x the
-method's calls, plus those of each perturbation, which are made only where the plain attempts would
+its notes say that 5 to 10 give most of the gain. Here: 4 at first and up to 8 (policies/agree.py), each draw as
+large as may decide the vote and one call of the method where the method can sample, until `agree.stop`. Calls: draws x
+the method's calls, plus those of each perturbation, which are made only where the plain attempts would
 otherwise be train-grade.
 """
 
@@ -29,9 +29,8 @@ async def attempts(method: Method, problem: Problem, think: Think, settings: Sys
     rule = problem.skill.agreement
     votes: list[Attempt] = []
     try:
-        while not agree.stop(agree.labels(votes, problem.answer_type), rule).stop:
-            n = min(rule.block, rule.max_samples - len(votes))
-            votes += await method(problem, think, settings, n)
+        while not agree.stop(cast := agree.labels(votes, problem.answer_type), rule).stop:
+            votes += await method(problem, think, settings, agree.needed(cast, rule))
         if _worth_perturbing(votes, problem):
             votes += await _perturbed(method, problem, think, settings)
     except TimedOut:
