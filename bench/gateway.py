@@ -61,6 +61,7 @@ class Row:
     p99_ms: float
     per_s: float  # answers per second
     ratio: float  # of answers per second to vLLM's with log-probs in the same round
+    plain_ratio: float  # to plain vLLM's
     p50_added_ms: float  # over the same
 
 
@@ -162,11 +163,15 @@ async def at_once(one: Served, levels: Sequence[int], rounds: int, seconds: floa
                 await burst(client, level, 1.0)  # warm
             for _, (name, client) in itertools.product(range(rounds), ways.items()):
                 seen[name].append(await burst(client, level, seconds))
-            rows += [_row(name, level, found, seen[PEER]) for name, found in seen.items()]
+            rows += [_row(name, level, found, seen[PEER], seen["vLLM"]) for name, found in seen.items()]
     return rows
 
 
-def _row(what: str, level: int, found: list[tuple[list[float], float]], peer: list[tuple[list[float], float]]) -> Row:
+Burst = tuple[list[float], float]
+"""Milliseconds of each answer, and answers per second."""
+
+
+def _row(what: str, level: int, found: list[Burst], peer: list[Burst], plain: list[Burst]) -> Row:
     p50, p99 = (median(float(np.percentile(times, q)) for times, _ in found) for q in (50, 99))
     pairs = list(zip(found, peer, strict=True))
     return Row(
@@ -177,6 +182,7 @@ def _row(what: str, level: int, found: list[tuple[list[float], float]], peer: li
         p99_ms=p99,
         per_s=median(rate for _, rate in found),
         ratio=median(mine / theirs for (_, mine), (_, theirs) in pairs),
+        plain_ratio=median(mine / bare for (_, mine), (_, bare) in zip(found, plain, strict=True)),
         p50_added_ms=median(median(mine) - median(theirs) for (mine, _), (theirs, _) in pairs),
     )
 
@@ -192,10 +198,12 @@ def show_turns(title: str, turns: Sequence[Turn]) -> None:
 
 def show_rows(rows: Sequence[Row]) -> None:
     """One table."""
-    table = Table("asked", "at once", "requests", "p50 ms", "p99 ms", "answers/s", "throughput ratio", "p50 added ms")
+    table = Table(
+        "asked", "at once", "requests", "p50 ms", "p99 ms", "answers/s", "ratio", "to plain vLLM", "p50 added ms"
+    )
     for r in rows:
         cells = (r.what, str(r.concurrency), str(r.requests), f"{r.p50_ms:.1f}", f"{r.p99_ms:.1f}")
-        table.add_row(*cells, f"{r.per_s:.2f}", f"{r.ratio:.3f}", f"{r.p50_added_ms:+.1f}")
+        table.add_row(*cells, f"{r.per_s:.2f}", f"{r.ratio:.3f}", f"{r.plain_ratio:.3f}", f"{r.p50_added_ms:+.1f}")
     Console(width=120).print(table)
 
 
@@ -221,7 +229,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=60, help="turns one at a time; 0: none")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15.0, help="of each burst")
-    parser.add_argument("--levels", type=int, nargs="*", default=[1, 8, 32])
+    parser.add_argument("--levels", type=int, nargs="*", default=[1, 8, 32, 64])
     parser.add_argument("--swaps", type=int, default=6, help="under load; 0: none")
     parser.add_argument("--calm", type=float, default=8.0, help="seconds between swaps")
     parser.add_argument("--json", action="store_true")

@@ -1,8 +1,10 @@
 """What an adapter costs on this engine: seconds on the adapter over seconds on the base, with the plugin and without.
 
-`python -m bench.lora [--model NAME] [--tokens 32] [--repeats 3] [--without] [--json FILE]`. Each figure is a ratio
-within one engine, base and adapter in turn, the fastest of the repeats of each; the tokens are forced, so that both
-make as many. The adapter is random, of rank 16 on every projection: its cost does not depend on what it has learnt.
+`python -m bench.lora [--rank 16] [--projections q v ...] [--tokens 32] [--repeats 3] [--without] [--json FILE]`. Each
+figure is a ratio within one engine, its ways in turn, the fastest of the repeats of each; the tokens are forced, so
+that all make as many. The adapter is random, on every projection unless told otherwise: its cost does not depend on
+what it has learnt. Beside it stands what the base costs with the log-probabilities that confidence reads: of each
+token, and of the two likeliest.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from agent.engine.settings import EngineSettings
 from agent.engine.supervisor import Supervisor
 
 AT_ONCE = (1, 8, 32)
+LOGPROBS = {"base": None, "own": 0, "two": 2}  # of each token: none, its own, and those of the two likeliest
 NAMES = ("sn-0001-bench0", "sn-0002-bench1")
 
 
@@ -35,31 +38,37 @@ class Cost:
     base_tokens_s: float  # tokens per second, all requests together
     adapter_tokens_s: float
     ratio: float  # seconds on the adapter over seconds on the base
+    own_ratio: float  # seconds on the base with each token's log-probability over without
+    two_ratio: float  # the same with those of the two likeliest
     base_kept: bool  # base answers beside adapters equal those alone
 
 
-async def seconds(engine: Engine, model: str, at_once: int, tokens: int) -> float:
+async def seconds(engine: Engine, model: str, at_once: int, tokens: int, logprobs: int | None = None) -> float:
     """Wall time of `at_once` requests of `tokens` tokens each."""
-    sampling = Sampling(max_tokens=tokens, extra={"ignore_eos": True})
+    sampling = Sampling(max_tokens=tokens, logprobs=logprobs, extra={"ignore_eos": True})
     asks = [({"role": "user", "content": f"Write a story about number {n}."},) for n in range(at_once)]
     started = time.perf_counter()
     await asyncio.gather(*(engine.chat(model, ask, sampling) for ask in asks))
     return time.perf_counter() - started
 
 
-async def cost(engine: Engine, at_once: int, tokens: int, repeats: int) -> tuple[float, float]:
-    """Best seconds on the base and on the adapter, asked in turn; the prompts' cache is warm."""
-    best = {BASE: float("inf"), NAMES[0]: float("inf")}
-    for name in best:
+async def cost(engine: Engine, at_once: int, tokens: int, repeats: int) -> dict[str, float]:
+    """Best seconds of each way ("adapter", and the base's of LOGPROBS), asked in turn; the prompts' cache is warm."""
+    ways = {"adapter": (NAMES[0], None)} | {way: (BASE, wanted) for way, wanted in LOGPROBS.items()}
+    best = dict.fromkeys(ways, float("inf"))
+    for name, _ in ways.values():
         await seconds(engine, name, at_once, 2)
     for _ in range(repeats):
-        for name in best:
-            best[name] = min(best[name], await seconds(engine, name, at_once, tokens))
-    return best[BASE], best[NAMES[0]]
+        for way, (name, wanted) in ways.items():
+            best[way] = min(best[way], await seconds(engine, name, at_once, tokens, wanted))
+    return best
 
 
-async def measure(model: Path, plugin: bool, tokens: int, repeats: int) -> list[Cost]:
+async def measure(model: Path, plugin: bool, given: argparse.Namespace) -> list[Cost]:
     """Start an engine, fill both its slots, and measure at each concurrency."""
+    tokens = given.tokens
+    on = {f"{name}_proj" for name in given.projections or ()}
+    shapes = {stem: shape for stem, shape in matrix_shapes(model).items() if not on or stem.rpartition(".")[2] in on}
 
     async def nothing() -> None:
         return
@@ -72,13 +81,14 @@ async def measure(model: Path, plugin: bool, tokens: int, repeats: int) -> list[
         try:
             kept = (await check_base(one.engine, BASE, model)).passed
             for seed, name in enumerate(NAMES):
-                write_adapter(Path(folder) / name, matrix_shapes(model), seed, rank=16)
+                write_adapter(Path(folder) / name, shapes, seed, rank=given.rank)
                 await one.engine.load_adapter(name, Path(folder) / name)
             rows = []
             for at_once in AT_ONCE:
-                base, adapter = await cost(one.engine, at_once, tokens, repeats)
-                total = at_once * tokens
-                rows.append(Cost(plugin, at_once, total / base, total / adapter, adapter / base, kept))
+                took = await cost(one.engine, at_once, tokens, given.repeats)
+                rates = (at_once * tokens / took[way] for way in ("base", "adapter"))
+                ratios = (took[way] / took["base"] for way in ("adapter", "own", "two"))
+                rows.append(Cost(plugin, at_once, *rates, *ratios, kept))
                 print(line(rows[-1]), flush=True)
             return rows
         finally:
@@ -90,7 +100,8 @@ def line(row: Cost) -> str:
     kept = "base answers kept" if row.base_kept else "BASE ANSWERS CHANGED"
     return (
         f"{'plugin' if row.plugin else 'plain ':8s}{row.at_once:4d} at once   base {row.base_tokens_s:7.1f} tokens/s"
-        f"   adapter {row.adapter_tokens_s:7.1f} tokens/s   ratio {row.ratio:5.2f}   {kept}"
+        f"   adapter {row.adapter_tokens_s:7.1f} tokens/s   ratio {row.ratio:5.2f}"
+        f"   log-probs: own {row.own_ratio:.2f}, two likeliest {row.two_ratio:.2f}   {kept}"
     )
 
 
@@ -98,6 +109,8 @@ def main() -> None:
     """Measure with the plugin, and without it where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct", help="a built-in name or a folder")
+    parser.add_argument("--rank", type=int, default=16, help="of the adapter, at most the engine's 16")
+    parser.add_argument("--projections", nargs="+", metavar="NAME", help="q k v o gate up down; default: every one")
     parser.add_argument("--tokens", type=int, default=32, help="per request")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--without", action="store_true", help="measure vLLM's own operators too (slow)")
@@ -106,7 +119,7 @@ def main() -> None:
     model = Path(get_model(args.model).path)
     rows: list[Cost] = []
     for plugin in (True, False) if args.without else (True,):
-        rows += asyncio.run(measure(model, plugin, args.tokens, args.repeats))
+        rows += asyncio.run(measure(model, plugin, args))
     if args.json:
         args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
 

@@ -24,6 +24,9 @@ __all__ = ["Delta", "Engine", "Priority", "Raw", "RawStream", "Sampling", "VllmE
 
 JSON = {"Content-Type": "application/json"}
 CHAT = "/v1/chat/completions"
+# vLLM closes a connection that was idle for 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE). Ours end before: a question sent on one
+# that is being closed is lost, and a POST may not simply be sent again.
+IDLE_S = 4.0
 PROBE = aiohttp.ClientTimeout(total=5)  # seconds
 
 
@@ -240,7 +243,7 @@ class VllmEngine:
         """The session, made at first use because it belongs to the running loop."""
         if self._session is None:
             headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S)
             self._session = aiohttp.ClientSession(connector=connector, headers=headers)
         return self._session
 

@@ -98,6 +98,7 @@ def environment(
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",  # the model is a folder: nothing is fetched
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "60",  # far above the client's: on a busy machine its 5 s end beside our 4
         "PYTHONUNBUFFERED": "1",
     }
     plugins = [name for name in inherited.get("VLLM_PLUGINS", "").split(",") if name]
