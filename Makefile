@@ -48,8 +48,12 @@ lint: install
 test-fast: lint
 	@$(BIN)/python -m pytest -m "not engine and not browser"
 
-test: lint
+test: lint $(VENV)/ray
 	@$(BIN)/python -m pytest
+
+$(VENV)/ray: requirements/ray.txt $(VENV)/installed
+	@$(PIP) install -qq --no-deps -r requirements/ray.txt
+	@touch $@
 
 $(VENV)/bench: requirements/bench.txt $(VENV)/installed
 	@$(PIP) install -qq --no-deps -r requirements/bench.txt

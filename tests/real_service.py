@@ -16,12 +16,24 @@ import orjson
 import psutil
 import yaml
 
+from record_outputs import CASES
+
 MODEL = "qwen2.5-coder-0.5b-instruct"
 PATIENCE_S = 600.0  # an engine's start on a busy machine
 EXAMPLES = [
     {"question": "What is 12 + 45 + 30?", "reasoning": "12 + 45 = 57. 57 + 30 = 87.", "answer": "87"},
     {"question": "What is 81 + 17 + 66?", "reasoning": "81 + 17 = 98. 98 + 66 = 164.", "answer": "164"},
 ]
+METHODS = {
+    "direct": "direct voted",
+    "cot": "cot few-shot",
+    "rar": "rar two steps",
+    "s2a": "s2a",
+    "bsm": "bsm sum",
+    "tot": "tot",
+    "got": "got",
+}
+"""System 2 method -> the recorded case whose question and settings a skill of that name has."""
 SETTINGS: dict[str, Any] = {
     "model": MODEL,
     "heldout_share": 0.3,
@@ -41,7 +53,8 @@ SETTINGS: dict[str, Any] = {
             "options": {"max_tokens": 60},
             "agreement": {"max_samples": 4, "train_share": 0.5},
             "examples": EXAMPLES,
-        }
+        },
+        *({**CASES[case]["skill"], "name": f"by-{method}", "train": False} for method, case in METHODS.items()),
     ],
 }
 

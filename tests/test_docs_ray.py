@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -28,13 +29,16 @@ from agent.engine.launch import command, environment
 from agent.engine.pool import EnginePool
 from agent.engine.settings import EngineSettings
 from bench.kills.model import tiny_model
+from bench.served import MODEL, running
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "docs" / "deploy"
-ray = pytest.mark.skipif(
+needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is installed in an environment of its own"
 )
 GREEDY = Sampling(max_tokens=1)
+ENGINES = 2
+READY_S = 420  # both are loaded at once, on a processor each
 
 
 def constants() -> dict[str, Any]:
@@ -80,7 +84,7 @@ async def test_a_night_may_be_trained_elsewhere(tmp_path: Path) -> None:
         await distil(sums(3), [], 7, base, tmp_path, settings, lambda *_: None)
 
 
-@ray
+@needs_ray
 def test_a_night_is_trained_as_a_ray_train_job(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "model")
     identity = folder_identity(model, tmp_path / "cache")
@@ -101,33 +105,37 @@ def test_a_night_is_trained_as_a_ray_train_job(tmp_path: Path) -> None:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[tuple[str, ...], Path]]:
     """Two small engines under Ray Serve on this machine: their addresses, and the model."""
+    import ray
     from ray import serve
 
     from docs.deploy.ray_serve import build
 
-    model = Path(get_model("qwen2.5-coder-0.5b-instruct").path)
+    model = Path(get_model(MODEL).path)
     small = {"max_model_len": 512, "max_num_seqs": 8, "enforce_eager": True, "kv_cache_memory_bytes": 2**28}
+    # Ray counts two processors for each engine (the replica's, and its worker's), however few the machine has.
+    ray.init(num_cpus=2 * ENGINES, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": 8123})
     try:
         targets = []
-        for n in range(2):
+        for n in range(ENGINES):
             env = {"VLLM_CPU_OMP_THREADS_BIND": str(n), "VLLM_PLUGINS": "secondnature_grouped_lora"}
             args = {"name": f"engine-{n}", "model": str(model), "cpu": True, "engine": small, "env": env}
             targets.append(serve.RunTarget(build(args), name=f"engine-{n}", route_prefix=f"/engine-{n}"))
         serve.run_many(targets, wait_for_applications_running=False)
-        yield tuple(f"http://127.0.0.1:8123/engine-{n}" for n in range(2)), model
+        yield tuple(f"http://127.0.0.1:8123/engine-{n}" for n in range(ENGINES)), model
     finally:
         serve.shutdown()
+        ray.shutdown()
 
 
-@ray
+@needs_ray
 @pytest.mark.engine
-async def test_two_small_engines_under_ray_serve_are_a_pool(
+async def test_two_small_engines_under_ray_serve_are_a_pool_below_the_gateway(
     served: tuple[tuple[str, ...], Path], tmp_path: Path
 ) -> None:
     urls, model = served
     pool = EnginePool(EngineSettings(urls=urls, probe_s=1.0, timeout_s=120))
-    async with asyncio.timeout(200):
+    async with asyncio.timeout(READY_S):
         while await pool.look() < len(urls):
             await asyncio.sleep(1)
     write_adapter(tmp_path / "one", matrix_shapes(model), 3, rank=8)
@@ -141,3 +149,11 @@ async def test_two_small_engines_under_ray_serve_are_a_pool(
     await pool.unload_adapter("sn-0001-random")
     assert await pool.models() == [BASE_NAME]
     await pool.close()
+    settings = {"model": MODEL, "http": {"port": 0}, "schedule": {"enabled": False}, "engine": {"urls": list(urls)}}
+    with running(settings) as one:
+        body = {"model": "secondnature", "messages": question, "mode": "system1", "max_tokens": 4}
+        answered = httpx.post(f"{one.url}/v1/chat/completions", json=body, timeout=120)
+        engines = httpx.get(f"{one.url}/api/status", timeout=30).json()["fleet"]["engines"]
+    assert answered.status_code == 200, answered.text
+    assert "Paris" in answered.json()["choices"][0]["message"]["content"]
+    assert [engine["up"] for engine in engines] == [True] * ENGINES, engines

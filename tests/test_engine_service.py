@@ -18,8 +18,10 @@ import orjson
 import pytest
 
 from adapters.manifest import verify
+from agent.system2 import deliberate
 from memory.store import Memory
-from real_service import Service
+from real_service import METHODS, Service
+from record_outputs import CASES
 
 pytestmark = pytest.mark.engine
 
@@ -172,6 +174,26 @@ def test_feedback_is_remembered_and_unknown_episodes_are_refused(service: Servic
     lost = httpx.post(f"{service.url}/v1/feedback", json={"episode_id": "ep-none", "score": 1.0})
     assert lost.status_code == 404
     assert "ep-none" in lost.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_answers_through_the_api_and_in_practice(service: Service, tmp_path: Path, method: str) -> None:
+    skill, question = f"by-{method}", CASES[METHODS[method]]["question"]
+    told = ask(service, question, skill=skill, mode="system2").model_extra["secondnature"]
+    assert (told["system"], told["method"], told["skill"]) == ("system2", method, skill)
+    assert sum(told["votes"].values()) >= 1
+    shown = orjson.loads(service.command("episodes", "show", told["episode_id"], "--json").stdout)
+    assert shown["deliberation"]["calls"]
+    (tmp_path / "prompts.jsonl").write_bytes(orjson.dumps({"prompt": f"Think well. {question}"}) + b"\n")
+    file = str(tmp_path / "prompts.jsonl")
+    found = orjson.loads(service.command("practice", file, "--skill", skill, "--json").stdout)
+    assert (found["prompts"], found["failed"]) == (1, 0)
+    newest = orjson.loads(service.command("episodes", "list", "--limit", "1", "--json").stdout)[0]
+    assert (newest["skill"], newest["method"]) == (skill, method)
+
+
+def test_every_method_is_among_them() -> None:
+    assert set(METHODS) == set(deliberate.METHODS)
 
 
 def test_a_night_makes_examines_and_judges_an_adapter_while_questions_are_answered(service: Service) -> None:
