@@ -15,10 +15,10 @@ from adapters.model import ModelFolder
 from agent.reproduce.answered import Answer, Answered, key_of
 from agent.reproduce.data import Questions
 from agent.reproduce.lab import Lab
-from agent.reproduce.rows import judged, named
+from agent.reproduce.rows import judged, mean_of, named
 from agent.reproduce.run import Result, reproduce
-from agent.reproduce.session import Given, chosen, command, fair, sizes_of
-from agent.reproduce.table import HEAD, markdown, put
+from agent.reproduce.session import Given, _results, chosen, command, fair, sizes_of
+from agent.reproduce.table import HEAD, counted, markdown, put
 from agent.reproduce.tasks import DISTILLED1, DISTILLED2, SYSTEM1, TASKS, UNFILTERED, Sizes
 from agent.system2.settings import System2Settings
 from day_fakes import ScriptedEngine
@@ -104,7 +104,7 @@ async def test_every_row_is_measured_and_said(tmp_path: Path, questions: Questio
     assert shares[TEACHER] == shares[f"{TEACHER}, vote"] == shares[DISTILLED2] == shares[UNFILTERED] == 1.0
     assert found.rows[DISTILLED1].lessons == found.rows[DISTILLED2].lessons == 24
     assert found.rows[DISTILLED2].precision.value == 1.0
-    assert found.rows[f"{TEACHER}, vote"].tokens == 8.0  # four samples of two tokens
+    assert found.rows[f"{TEACHER}, vote"].tokens.value == 8.0  # four samples of two tokens
     assert found.said[0].startswith("Headroom: ")
     assert found.state is SkillState.PRACTISING
     assert list(found.rows)[:2] == [SYSTEM1, DISTILLED1]
@@ -169,6 +169,25 @@ def test_a_judge_that_always_says_a_is_never_consistent() -> None:
     assert {k: s.value for k, s in judged(made.test, fair_judge, task.right).items()} == {
         "agreement": 1.0, "inconsistent": 0.0
     }  # fmt: skip
+
+
+def test_tokens_have_an_interval_of_1_96_standard_errors() -> None:
+    found = mean_of([10, 20, 30, 40])
+    assert (found.value, found.n) == (25.0, 4)
+    assert found.half == pytest.approx(1.96 * (500 / 3) ** 0.5 / 2)
+    assert found.interval == pytest.approx((25 - found.half, 25 + found.half))
+    assert counted(found) == "25.0 ± 12.7"
+    assert counted(mean_of([7, 7])) == "7.0 ± 0.0"
+    assert (mean_of([7]).interval, counted(mean_of([7])), counted(None)) == (None, "7.0", "-")
+
+
+async def test_the_interval_of_the_tokens_is_on_the_page_and_in_the_results(
+    tmp_path: Path, questions: Questions
+) -> None:
+    found = await run(World(tmp_path), questions)
+    assert "100.0 % [81, 100] | 8.0 ± 0.0 |" in markdown(TASK, list(found.rows.values()), found.said, {})
+    rows = {row["row"]: row for row in _results(found)["rows"]}
+    assert (rows[f"{TEACHER}, vote"]["tokens"], rows[f"{TEACHER}, vote"]["tokens_interval"]) == (8.0, (8.0, 8.0))
 
 
 def test_an_answer_is_right_when_it_names_the_true_one() -> None:

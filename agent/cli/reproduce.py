@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -72,9 +72,15 @@ def reproduce(
         out.console.print("\n".join(result["said"]), markup=False)
 
 
-def _cells(row: dict[str, object]) -> list[str | None]:
-    measures = row["measures"]
-    assert isinstance(measures, dict)
-    shares = ", ".join(f"{name} {100 * share['share']:.1f} %" for name, share in measures.items())
-    tokens, lessons = row["tokens"], row["lessons"]
-    return [shares or None, f"{tokens:.1f}" if tokens is not None else None, None if lessons is None else str(lessons)]
+def _cells(row: dict[str, Any]) -> list[str | None]:
+    shares = ", ".join(f"{name} {100 * share['share']:.1f} %" for name, share in row["measures"].items())
+    lessons = row["lessons"]
+    return [shares or None, _tokens(row), None if lessons is None else str(lessons)]
+
+
+def _tokens(row: dict[str, Any]) -> str | None:
+    """ "33.6 [32.4, 34.8]", a mean with its 95 % interval; None where nothing was asked."""
+    if row["tokens"] is None:
+        return None
+    ends = row["tokens_interval"]
+    return f"{row['tokens']:.1f}" + (f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else "")

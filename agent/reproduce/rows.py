@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 from adapters.evaluate import wilson
 from agent.reproduce.answered import Answer
@@ -14,6 +15,7 @@ from policies.answers import fold
 from policies.promote import change_interval, sign_tail
 
 Right = Callable[[str | None, str], bool]
+Z95 = 1.96  # standard deviations on either side of a mean that hold 95 % of a normal law
 SWAPPED = {"A": "B", "B": "A", "C": "C"}
 
 
@@ -37,12 +39,32 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean of counts over questions, with its 95 % interval by the normal law: mean +- 1.96 sd / sqrt(n)."""
+
+    value: float
+    n: int
+    half: float | None  # 1.96 sd / sqrt(n), sd over n - 1; None: one question alone says nothing of the spread
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends, in the counts' unit."""
+        return None if self.half is None else (self.value - self.half, self.value + self.half)
+
+
+def mean_of(counts: Sequence[int]) -> Mean:
+    """Their mean and interval. Raises ValueError without any."""
+    n = len(counts)
+    return Mean(fmean(counts), n, Z95 * stdev(counts) / n**0.5 if n > 1 else None)
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One row, measured."""
 
     name: str
     shares: Mapping[str, Share]  # by measure, in the table's order; empty: not run yet
-    tokens: float | None  # generated for a question, mean
+    tokens: Mean | None  # generated for a test prompt, all calls and samples together; None: not run yet
     hits: tuple[bool, ...] = ()  # by test question, for the paired comparison
     lessons: int | None = None  # the adapter learnt
     precision: Share | None = None  # right targets among the lessons

@@ -9,7 +9,7 @@ from agent.reproduce.asking import direct, thought
 from agent.reproduce.data import Questions
 from agent.reproduce.lab import Lab, Paused
 from agent.reproduce.learning import Taught, filtered, learn, unfiltered
-from agent.reproduce.rows import Row, gain, headroom, hits, score
+from agent.reproduce.rows import Row, gain, headroom, hits, mean_of, score
 from agent.reproduce.tasks import DISTILLED1, DISTILLED2, SYSTEM1, UNFILTERED, Sizes, Task
 from memory.records import EvalReport, SkillState
 from policies.answers import same
@@ -106,7 +106,7 @@ async def _student(lab: Lab, task: Task, questions: Questions, found: Result, na
 def _add(task: Task, questions: Questions, found: Result, name: str, answers: list[Answer]) -> None:
     right = hits(questions.test, answers, task.right)
     counted = [h for h, q in zip(right, questions.test, strict=True) if not task.primary or q.group in task.primary]
-    tokens = sum(a.tokens for a in answers) / len(answers)
+    tokens = mean_of([a.tokens for a in answers])
     found.answers[name] = answers
     found.rows[name] = Row(name, task.measure(questions.test, answers, task.right), tokens, tuple(counted))
 

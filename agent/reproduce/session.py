@@ -18,6 +18,7 @@ from agent.engine.launch import BASE
 from agent.reproduce.answered import Answered
 from agent.reproduce.data import Questions
 from agent.reproduce.lab import Bench, Lab, Say
+from agent.reproduce.rows import Mean
 from agent.reproduce.run import Result, reproduce
 from agent.reproduce.table import markdown, put
 from agent.reproduce.tasks import TASKS, Sizes, Task
@@ -181,10 +182,16 @@ def _results(found: Result) -> dict[str, Any]:
         shares = {name: {**asdict(s), "share": s.value, "interval": s.interval} for name, s in row.shares.items()}
         precision = row.precision.value if row.precision else None
         rows.append(
-            {"row": row.name, "measures": shares, "tokens": row.tokens, "lessons": row.lessons,
+            {"row": row.name, "measures": shares, **_tokens(row.tokens), "lessons": row.lessons,
              "lesson_precision": precision, "train_s": row.train_s}
         )  # fmt: skip
     return {"done": found.done, "state": found.state, "rows": rows, "said": found.said}
+
+
+def _tokens(mean: Mean | None) -> dict[str, Any]:
+    if mean is None:
+        return {"tokens": None, "tokens_interval": None}
+    return {"tokens": mean.value, "tokens_interval": mean.interval}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agent.reproduce.rows import Row, Share
+from agent.reproduce.rows import Mean, Row, Share
 from agent.reproduce.tasks import PaperRow, Task
 
 HEAD = """# The paper's tables on one's own model
@@ -13,8 +13,9 @@ HEAD = """# The paper's tables on one's own model
 "Distilling System 2 into System 1" (Yu, Xu, Weston and Kulikov 2024, arXiv 2407.06023) measured Llama-2-70B-chat.
 `secondnature reproduce TASK` runs the same rows on the service's own base model: System 1, each System 2, and adapters
 distilled from self-consistent direct answers (Distill System 1), from System 2 behind the filter, and from System 2
-without it. Brackets hold Wilson's 95 % interval; tokens are generated tokens per test question, all calls and samples
-together. The paper's numbers stand beside ours for the shape, not for the level: its model is 140 times larger.
+without it. Brackets hold Wilson's 95 % interval; tokens are generated tokens per test prompt, all calls and samples
+together, as mean ± 1.96 sd / √n (95 %, n test prompts). The paper's numbers stand beside ours for the shape, not for
+the level: its model is 140 times larger.
 """
 ORDER = ("coin-flip", "last-letter", "biased-opinion", "judge", "gsm8k")
 
@@ -40,7 +41,7 @@ def markdown(task: Task, rows: Sequence[Row], said: Sequence[str], facts: Mappin
 
 def _measured(row: Row, measures: Sequence[str]) -> list[str]:
     shares = [shown(row.shares.get(name)) for name in measures]
-    return [*shares, "-" if row.tokens is None else f"{row.tokens:.1f}"]
+    return [*shares, counted(row.tokens)]
 
 
 def _printed(row: PaperRow | None, task: Task) -> list[str]:
@@ -62,6 +63,13 @@ def shown(share: Share | None) -> str:
         return "-"
     low, high = share.interval
     return f"{100 * share.value:.1f} % [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def counted(mean: Mean | None) -> str:
+    """ "33.6 ± 1.2": a mean and half its interval; a dash where nothing was measured."""
+    if mean is None:
+        return "-"
+    return f"{mean.value:.1f}" + ("" if mean.half is None else f" ± {mean.half:.1f}")
 
 
 def _line(cells: Sequence[str]) -> str:
