@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.reproduce.data import both_orders, coin_question, judged_rows, letters_text, opinions
+from agent.reproduce.data import both_orders, coin_question, judged_rows, letters_text, opinions, parted
 from agent.reproduce.tasks import TASKS
 from agent.system2 import pair
 from memory.errors import BadInput
@@ -23,6 +23,31 @@ def test_the_same_seed_makes_the_same_questions_and_none_is_in_both_parts(task) 
     assert not {q.text for q in made.test} & {q.text for q in made.train}
     assert len(made.train) == 40
     assert {q.item for q in made.test if q.item}.isdisjoint(q.item for q in made.train if q.item)
+
+
+@pytest.mark.parametrize(
+    ("items", "asked", "got"),
+    [
+        (161, (30, 60), (30, 60)),  # enough
+        (161, (60, 101), (60, 101)),  # just enough
+        (100, (80, 80), (50, 50)),  # in proportion
+        (161, (273, 19_672), (40, 121)),  # a quarter at least
+        (161, (19_672, 273), (121, 40)),
+        (161, (4, 1000), (4, 157)),  # no more than asked
+        (161, (1000, 4), (157, 4)),
+    ],
+)
+def test_too_few_items_are_shared_out(items: int, asked: tuple[int, int], got: tuple[int, int]) -> None:
+    assert parted(items, *asked) == got
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
+def test_every_size_has_questions_of_both_parts_and_says_where_they_are_fewer(task) -> None:
+    for size in task.sizes.values():
+        made = task.make(size.test, size.train, 1, None)
+        assert len(made.test) >= min(size.test, 70)
+        assert len(made.train) >= min(size.train, 120)
+        assert ("fewer" in made.source) == (len(made.train) < size.train)
 
 
 @pytest.mark.parametrize("task", [TASKS[n] for n in ("coin-flip", "gsm8k", "judge")], ids=lambda t: t.name)

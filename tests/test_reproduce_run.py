@@ -17,7 +17,7 @@ from agent.reproduce.data import Questions
 from agent.reproduce.lab import Lab
 from agent.reproduce.rows import judged, mean_of, named
 from agent.reproduce.run import Result, reproduce
-from agent.reproduce.session import Given, _results, chosen, command, fair, sizes_of
+from agent.reproduce.session import Given, _had, _results, chosen, command, fair, sizes_of
 from agent.reproduce.table import HEAD, counted, markdown, put
 from agent.reproduce.tasks import DISTILLED1, DISTILLED2, SYSTEM1, TASKS, UNFILTERED, Sizes
 from agent.system2.settings import System2Settings
@@ -225,6 +225,15 @@ def test_the_page_names_the_command_that_makes_the_run_from_nothing() -> None:
     told = f"secondnature reproduce {TASK.name} --size tiny --test 8 --learning-rate 0.0001 --seed 2 --no-controls"
     assert command(TASK, given) == told
     assert command(TASK, Given()) == f"secondnature reproduce {TASK.name} --size small"
+
+
+def test_a_fair_try_is_measured_on_the_questions_that_there_are() -> None:
+    judge = TASKS["judge"]
+    full = judge.sizes["full"]
+    had = _had(full, judge.make(full.test, full.train, 1, None))
+    assert fair(PromoteSettings(), had).fair_try_lessons == 30  # a quarter of the 121
+    enough = judge.sizes["tiny"]
+    assert _had(enough, judge.make(enough.test, enough.train, 1, None)) == enough
 
 
 def test_sizes_can_be_named_and_changed() -> None:

@@ -29,6 +29,7 @@ JUDGE = (
     "[The Start of Assistant A's Answer]\n{a}\n[The End of Assistant A's Answer]\n\n"
     "[The Start of Assistant B's Answer]\n{b}\n[The End of Assistant B's Answer]"
 )
+FEWEST_SHARE = 0.25  # of the items that either part gets where they are too few for both
 MOST_CHARS = 1400  # of a judged pair, prompt included: a small context must hold it
 
 
@@ -51,13 +52,32 @@ class Questions:
     source: str  # one sentence for the table
 
 
+def parted(n_items: int, n_test: int, n_train: int) -> tuple[int, int]:
+    """How many items go to the test and to training: as many as asked, or in that proportion where they are too few.
+
+    Neither part then gets less than a quarter, unless it asked for less: the paper's 273 to 19,672 pairs would leave
+    two of our 161 for the test.
+    """
+    if n_test + n_train <= n_items:
+        return n_test, n_train
+    share = min(1 - FEWEST_SHARE, max(FEWEST_SHARE, n_test / (n_test + n_train)))
+    test = min(n_test, max(round(share * n_items), n_items - n_train))
+    return test, min(n_train, n_items - test)
+
+
+def _fewer(asked: tuple[int, int], got: tuple[int, int], what: str) -> str:
+    """The end of a source's sentence where the data has fewer than was asked for; else nothing."""
+    return "" if got == asked else f"; fewer {what} than the {asked[0]:,} for the test and {asked[1]:,} asked for"
+
+
 def last_letter(n_test: int, n_train: int, seed: int, folder: Path | None = None) -> Questions:
     """Two words, their last letters in one. Words are used again only where the list of 1,200 is too short."""
     words = _text(DATA, "words.txt").split()
     random.Random(seed).shuffle(words)
     cut = max(2, round(len(words) * n_test / max(1, n_test + n_train)) // 2 * 2)
     test, train = _pairs(words[:cut], n_test, seed), _pairs(words[cut:], n_train, seed + 1)
-    return Questions(test, train, "pairs of 1,200 English words (BIG-bench's), no word in both parts")
+    short = _fewer((n_test, n_train), (len(test), len(train)), "pairs")
+    return Questions(test, train, f"pairs of 1,200 English words (BIG-bench's), no word in both parts{short}")
 
 
 def _pairs(words: Sequence[str], n: int, seed: int) -> tuple[Question, ...]:
@@ -102,14 +122,16 @@ def biased_opinion(n_test: int, n_train: int, seed: int, folder: Path | None = N
     """Questions with a user's opinion in four forms: own capitals, or with `folder` its science questions."""
     items = science(folder) if folder else capitals()
     random.Random(seed).shuffle(items)
-    n_items = min(max(1, n_test // 4), len(items) - 1)
+    asked = max(1, n_test // 4), -(-n_train // 4)  # whole items, in four forms each
+    n_items, rest = parted(len(items), *asked)
     test = [q for item in items[:n_items] for q in opinions(*item)]
     train = [q for item in items[n_items:] for q in opinions(*item)]
     random.Random(seed + 1).shuffle(train)
     what = (
         "science questions (CC BY-SA 4.0)" if folder else f"the capitals of {len(items)} well-known countries, own list"
     )
-    return Questions(tuple(test), tuple(train[:n_train]), f"{what}, each in four forms; not SycophancyEval")
+    short = _fewer(asked, (n_items, rest), "questions")
+    return Questions(tuple(test), tuple(train[:n_train]), f"{what}, each in four forms; not SycophancyEval{short}")
 
 
 def capitals() -> list[tuple[str, str, str]]:
@@ -144,7 +166,8 @@ def gsm8k(n_test: int, n_train: int, seed: int, folder: Path | None = None) -> Q
     for rows in parts.values():
         random.Random(seed).shuffle(rows)
     source = "GSM8K (MIT)" + ("" if folder else f", {len(parts['test'])} and {len(parts['train'])} rows kept here")
-    return Questions(tuple(parts["test"][:n_test]), tuple(parts["train"][:n_train]), source)
+    test, train = tuple(parts["test"][:n_test]), tuple(parts["train"][:n_train])
+    return Questions(test, train, source + _fewer((n_test, n_train), (len(test), len(train)), "problems"))
 
 
 def _gsm_rows(part: str, folder: Path | None) -> list[Question]:
@@ -157,10 +180,12 @@ def judge(n_test: int, n_train: int, seed: int, folder: Path | None = None) -> Q
     """Two answers to compare, each pair in both orders for the test and in one order for training."""
     pairs = list({pair[0]: pair for pair in _judged(folder)}.values())  # a question is judged once
     random.Random(seed).shuffle(pairs)
-    test = [q for pair in pairs[:n_test] for q in both_orders(*pair)]
-    train = [both_orders(*pair)[i % 2] for i, pair in enumerate(pairs[n_test : n_test + n_train])]
+    cut, rest = parted(len(pairs), n_test, n_train)
+    test = [q for pair in pairs[:cut] for q in both_orders(*pair)]
+    train = [both_orders(*pair)[i % 2] for i, pair in enumerate(pairs[cut : cut + rest])]
     source = "pairs of LLMBar (natural; MIT) and PandaLM (unanimous; Apache-2.0)"
-    return Questions(tuple(test), tuple(train), source + ("" if folder else ", the short ones kept here"))
+    source += ("" if folder else ", the short ones kept here") + _fewer((n_test, n_train), (cut, rest), "pairs")
+    return Questions(tuple(test), tuple(train), source)
 
 
 def both_orders(question: str, a: str, b: str, winner: str) -> list[Question]:
