@@ -31,6 +31,8 @@ class Answered:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._by_key: dict[str, Answer] = {}
+        self.used: set[str] = set()  # keys that were asked for and there
+        self.made = 0  # answers that came in since this was opened
         for line in path.read_bytes().splitlines() if path.exists() else ():
             try:
                 answer = Answer(**orjson.loads(line))
@@ -41,12 +43,16 @@ class Answered:
 
     def get(self, key: str) -> Answer | None:
         """The answer kept under a key."""
-        return self._by_key.get(key)
+        answer = self._by_key.get(key)
+        if answer is not None:
+            self.used.add(key)
+        return answer
 
     def add(self, answer: Answer) -> Answer:
         """Keep an answer; the file has it when this returns."""
         self._file.write(b"\n" + orjson.dumps(asdict(answer)))  # the line end first: a cut line before it stays alone
         self._by_key[answer.key] = answer
+        self.made += 1
         return answer
 
     def close(self) -> None:

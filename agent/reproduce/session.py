@@ -15,11 +15,14 @@ import orjson
 from adapters.model import ModelFolder
 from agent.config import Config
 from agent.engine.launch import BASE
-from agent.reproduce.answered import Answered
+from agent.reproduce.answered import Answered, key_of
+from agent.reproduce.asking import said
 from agent.reproduce.data import Questions
 from agent.reproduce.lab import Bench, Lab, Say
+from agent.reproduce.machine import machine
 from agent.reproduce.rows import Mean
 from agent.reproduce.run import Result, reproduce
+from agent.reproduce.spent import Spent, read, wall_time, write
 from agent.reproduce.table import markdown, put
 from agent.reproduce.tasks import TASKS, Sizes, Task
 from memory.errors import BadInput, Unavailable
@@ -88,10 +91,6 @@ async def session(config: Config, base: ModelFolder, tasks: Sequence[Task], give
     return told
 
 
-def _wall(seconds: float) -> str:
-    return f"{seconds / 60:.1f} minutes, all runs in the state folder"
-
-
 def _folder(config: Config) -> Path:
     return Path(config.state_dir).absolute()  # the engine and the trainer have working folders of their own
 
@@ -104,23 +103,42 @@ async def _model(bench: Bench) -> str:
 
 
 async def _one(lab: Lab, task: Task, given: Given, config: Config) -> dict[str, Any]:
-    started = time.perf_counter()
     sizes = sizes_of(task, given)
     questions = task.make(sizes.test, sizes.train, given.seed, given.data)
     gate = fair(config.promote, _had(sizes, questions))
-    found = await reproduce(lab, task, questions, sizes, gate, controls=given.controls)
-    before = _read(lab.folder / RESULTS)
-    spent = (time.perf_counter() - started if lab.worked else 0.0) + float(before.get("wall_s", 0.0))
-    date = time.strftime("%Y-%m-%d") if lab.worked else str(before.get("date", time.strftime("%Y-%m-%d")))
+    started = time.perf_counter()
+    try:
+        found = await reproduce(lab, task, questions, sizes, gate, controls=given.controls)
+    finally:  # a run that fails has cost its time as well
+        spent = _spent(lab, command(task, given), given, time.perf_counter() - started)
     facts = _facts(lab, task, questions, sizes, gate, given) | {
-        "date": date,
-        "wall time": f"{spent / 60:.1f} minutes, all runs in the state folder",
+        "machine": f"{spent.machine or machine()}{'; the engine was one at --engine-url' if given.engine_url else ''}",
+        "date": spent.date or time.strftime("%Y-%m-%d"),
+        "wall time": wall_time(spent, len(lab.answers.used)),
     }
-    result = _results(found) | {"wall_s": round(spent, 1), "date": date, "facts": facts}
+    result = _results(found) | {"wall_s": round(spent.seconds, 1), "date": facts["date"], "facts": facts}
     (lab.folder / RESULTS).write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
     if given.page is not None:
         put(given.page, task.name, markdown(task, list(found.rows.values()), found.said, facts))
     return result
+
+
+def _spent(lab: Lab, line: str, given: Given, seconds: float) -> Spent:
+    """The record of the command `line`, with this run put to it where it asked or trained something."""
+    data = str(given.data.absolute()) if given.data else None
+    key = key_of(lab.base.identity, line, data, given.engine_url, said(lab.system2), said(lab.train))
+    spent = read(lab.folder, key, line)
+    if lab.worked:
+        spent = replace(
+            spent,
+            seconds=round(spent.seconds + seconds, 1),
+            runs=spent.runs + 1,
+            answers=spent.answers + lab.answers.made,
+            date=time.strftime("%Y-%m-%d"),
+            machine=machine(),
+        )
+        write(lab.folder, key, spent)
+    return spent
 
 
 def command(task: Task, given: Given) -> str:
@@ -198,11 +216,3 @@ def _tokens(mean: Mean | None) -> dict[str, Any]:
     if mean is None:
         return {"tokens": None, "tokens_interval": None}
     return {"tokens": mean.value, "tokens_interval": mean.interval}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}
