@@ -36,6 +36,7 @@ def reproduce(
     """Run the paper's rows: System 1, each System 2, and what is distilled from them. Resumable.
 
     Every answer and every trained adapter is kept in the state folder; a run that was stopped goes on.
+    A task that fails keeps no other back; the command then ends with code 1.
 
     Examples:
 
@@ -65,7 +66,17 @@ def reproduce(
         told = asyncio.run(session(settings, get_model(settings.model), tasks, given, say))
     if json:
         out.as_json(told)
-        return
+    else:
+        _show(told)
+    failed = {name: result["error"] for name, result in told.items() if "error" in result}
+    for name, why in failed.items():
+        out.errors.print(f"secondnature: {name}: {why}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _show(told: dict[str, Any]) -> None:
+    from agent.cli import out
+
     for name, result in told.items():
         rows = [[row["row"], *_cells(row)] for row in result["rows"]]
         out.table(name, ("row", "measured", "tokens", "lessons"), rows)

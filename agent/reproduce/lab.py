@@ -49,10 +49,12 @@ class Bench:
         if self._engine is None and self._url:
             self._engine = VllmEngine(self._url, key=self._settings.api_key, timeout_s=self._settings.timeout_s)
         if self._engine is None:
-            self._supervisor = Supervisor(self._settings, self._model, self._folder, on_ready=_nothing)
-            await self._supervisor.start()
-            await self._supervisor.wait_ready()
+            if self._supervisor is None:
+                self._supervisor = Supervisor(self._settings, self._model, self._folder, on_ready=_nothing)
+                await self._supervisor.start()
             self._engine = self._supervisor.engine
+        if self._supervisor is not None:  # it may be down after an earlier task: restarting, or for good
+            await self._supervisor.wait_ready()
         return self._engine
 
     async def close(self) -> None:
@@ -83,6 +85,7 @@ class Lab:
     clock: Callable[[], float] = time.monotonic
     distil: Distil = distil
     worked: bool = False  # something was asked or trained in this run
+    worked_before: bool = False  # an earlier task of this session asked or trained something
 
     @property
     def left_s(self) -> float:

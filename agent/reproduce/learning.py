@@ -89,7 +89,7 @@ async def learn(lab: Lab, row: str, lessons: Sequence[Lesson]) -> Manifest:
         except Damaged:
             lab.say(f"{row}: its adapter is damaged or gone; trained again", 0, 1)
     needed = START_S + len(lessons) * lab.train.epochs / PACE
-    if lab.left_s < needed and lab.worked:  # a run that only trains takes the time it needs
+    if lab.left_s < needed and (lab.worked or lab.worked_before):  # a session that only trains takes the time it needs
         raise Paused
     lab.worked = True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from adapters.job import TrainSettings
 from adapters.model import ModelFolder
 from agent.config import Config
 from agent.engine.launch import BASE
@@ -25,7 +26,7 @@ from agent.reproduce.run import Result, reproduce
 from agent.reproduce.spent import Spent, read, wall_time, write
 from agent.reproduce.table import markdown, put
 from agent.reproduce.tasks import TASKS, Sizes, Task
-from memory.errors import BadInput, Unavailable
+from memory.errors import BadInput, SecondNatureError, Unavailable
 from policies.promote import PromoteSettings
 
 RESULTS = "results.json"
@@ -69,26 +70,50 @@ def sizes_of(task: Task, given: Given) -> Sizes:
 
 
 async def session(config: Config, base: ModelFolder, tasks: Sequence[Task], given: Given, say: Say) -> dict[str, Any]:
-    """Every task in turn, on one engine, until the time is over. Returns the results by task.
+    """Every task in turn, on one engine, until the time is over. Returns the results by task, see `every`.
 
-    Raises what the engine and the trainer raise; what was answered until then is kept.
+    Raises BadInput for an unknown size, and Unavailable where the engine at --engine-url cannot be asked.
     """
+    sizes = {task.name: sizes_of(task, given) for task in tasks}
     until = None if given.minutes is None else time.monotonic() + 60 * given.minutes
     folder = _folder(config)
     bench = Bench(config.engine, Path(base.path), folder, given.engine_url)
-    told: dict[str, Any] = {}
     try:
         model = await _model(bench) if given.engine_url else BASE
-        for task in tasks:
+
+        def lab(task: Task) -> Lab:
             answers = Answered(folder / task.name / "answers.jsonl")
-            rate = given.learning_rate or config.train.learning_rate
-            train = config.train.model_copy(update={"epochs": sizes_of(task, given).epochs, "learning_rate": rate})
-            lab = Lab(bench, base, model, answers, folder / task.name, config.system2, train, say, until)
-            told[task.name] = await _one(lab, task, given, config)
-            answers.close()
+            train = _training(config, given, sizes[task.name])
+            return Lab(bench, base, model, answers, folder / task.name, config.system2, train, say, until)
+
+        return await every(lab, tasks, given, config.promote)
     finally:
         await bench.close()
+
+
+async def every(
+    lab_of: Callable[[Task], Lab], tasks: Sequence[Task], given: Given, promote: PromoteSettings
+) -> dict[str, Any]:
+    """The tasks one after the other. One that fails has its fault's sentence as "error" and keeps no other back; what
+    it had answered is kept."""
+    told: dict[str, Any] = {}
+    worked = False
+    for task in tasks:
+        lab = lab_of(task)
+        lab.worked_before = worked
+        try:
+            told[task.name] = await _one(lab, task, given, promote)
+        except (SecondNatureError, OSError) as fault:
+            told[task.name] = {"done": False, "error": str(fault), "rows": [], "said": []}
+        finally:
+            lab.answers.close()
+        worked |= lab.worked
     return told
+
+
+def _training(config: Config, given: Given, sizes: Sizes) -> TrainSettings:
+    rate = given.learning_rate or config.train.learning_rate
+    return config.train.model_copy(update={"epochs": sizes.epochs, "learning_rate": rate})
 
 
 def _folder(config: Config) -> Path:
@@ -102,15 +127,17 @@ async def _model(bench: Bench) -> str:
     return names[0]
 
 
-async def _one(lab: Lab, task: Task, given: Given, config: Config) -> dict[str, Any]:
+async def _one(lab: Lab, task: Task, given: Given, promote: PromoteSettings) -> dict[str, Any]:
     sizes = sizes_of(task, given)
     questions = task.make(sizes.test, sizes.train, given.seed, given.data)
-    gate = fair(config.promote, _had(sizes, questions))
+    gate = fair(promote, _had(sizes, questions))
     started = time.perf_counter()
     try:
         found = await reproduce(lab, task, questions, sizes, gate, controls=given.controls)
     finally:  # a run that fails has cost its time as well
         spent = _spent(lab, command(task, given), given, time.perf_counter() - started)
+    if not any(row.shares for row in found.rows.values()):
+        return _results(found)  # the time was over: an earlier table stays
     facts = _facts(lab, task, questions, sizes, gate, given) | {
         "machine": f"{spent.machine or machine()}{'; the engine was one at --engine-url' if given.engine_url else ''}",
         "date": spent.date or time.strftime("%Y-%m-%d"),
