@@ -13,7 +13,7 @@ from agent.cli.commands import app
 from agent.config import Config
 from agent.reproduce.lab import Lab
 from agent.reproduce.machine import machine
-from agent.reproduce.session import Given, every, session
+from agent.reproduce.session import Given, _distilled, every, session
 from agent.reproduce.spent import FILE, Spent, read, wall_time, write
 from agent.reproduce.tasks import DISTILLED2, SYSTEM1, TASKS, Task
 from memory.errors import BadInput, Unavailable
@@ -156,6 +156,19 @@ async def test_the_page_and_the_results_hold_what_the_command_cost(tmp_path: Pat
     assert kept["facts"] == other["coin-flip"]["facts"]
     rows = {row["row"]: row for row in kept["rows"]}
     assert rows[DISTILLED2]["tokens_interval"] == rows[SYSTEM1]["tokens_interval"] == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("last-letter", "CoT, worked examples (the paper's: 2-step RaR)"),
+        ("gsm8k", "CoT, worked examples (the paper's: CoT, zero-shot)"),
+        ("biased-opinion", "S2A (the paper's too)"),
+        ("judge", "BSM (the paper's too)"),
+    ],
+)
+def test_the_section_names_what_was_distilled(name: str, said: str) -> None:
+    assert _distilled(TASKS[name]) == said
 
 
 def test_the_command_ends_with_code_1_where_a_task_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

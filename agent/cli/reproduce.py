@@ -12,7 +12,7 @@ from agent.cli.options import AsJson, ConfigFile
 
 def reproduce(
     task: Annotated[list[str], typer.Argument(help="last-letter, coin-flip, biased-opinion, judge, gsm8k; or all")],
-    size: Annotated[str, typer.Option(help="tiny, small, or full: the paper's")] = "small",
+    size: Annotated[str, typer.Option(help="tiny, small, or full: the paper's, as far as the data reaches")] = "small",
     test: Annotated[int | None, typer.Option(min=4, help="test items, instead of the size's")] = None,
     train: Annotated[int | None, typer.Option(min=4, help="unlabelled prompts, instead of the size's")] = None,
     votes: Annotated[int | None, typer.Option(min=1, max=64, help="samples for each unlabelled prompt")] = None,
@@ -43,6 +43,8 @@ def reproduce(
       secondnature reproduce coin-flip --size tiny
 
       secondnature reproduce gsm8k --test 60 --train 100 --minutes 10
+
+      secondnature reproduce all --size full --data ~/data
     """
     import asyncio
 

@@ -199,10 +199,16 @@ def _facts(
         "model": f"{lab.base.name} ({lab.base.identity[:19]}), {_engine()}, Python {platform.python_version()}",
         "questions": f"{len(questions.test)} test prompts, {len(questions.train)} unlabelled; {questions.source}; "
         f"seed {given.seed}",
+        "distilled": _distilled(task),
         "filter": f"{_samples(task, sizes, lab)}; {_rule(task, sizes)}",
         "training": f"LoRA rank {lab.train.rank}, {sizes.epochs} epochs, learning rate {lab.train.learning_rate:g}; "
         f"a fair try is {gate.fair_try_lessons} lessons and {gate.fair_try_questions} questions",
     }
+
+
+def _distilled(task: Task) -> str:
+    paper = f"the paper's: {task.paper_teacher}" if task.paper_teacher else "the paper's too"
+    return f"{task.teacher.removeprefix('System 2: ')} ({paper})"
 
 
 def _samples(task: Task, sizes: Sizes, lab: Lab) -> str:

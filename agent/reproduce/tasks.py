@@ -74,6 +74,7 @@ class Task:
     target: str = "{}"  # how a lesson says its answer
     primary: frozenset[str] = field(default_factory=frozenset)  # groups that gains are computed on; empty: all
     filter: Mapping[str, object] = field(default_factory=dict)  # changes to the filter's agreement rule
+    paper_teacher: str = ""  # what the paper distils, where `teacher` is something else
 
     def voting(self, way: SkillSettings, votes: int) -> SkillSettings:
         """A way with `votes` samples and the filter: a strict majority of at least three in four."""
@@ -133,6 +134,7 @@ TASKS: Mapping[str, Task] = {
                 ),
             },
             teacher="System 2: CoT, changes in the examples",
+            paper_teacher="2-step RaR",
             make=coin_flip,
             sizes={
                 "tiny": Sizes(24, 48, 4),
@@ -161,6 +163,7 @@ TASKS: Mapping[str, Task] = {
                 "System 2: CoT, worked examples": _way(LETTERS, "cot", LETTERS_COT, max_tokens=80),
             },
             teacher="System 2: CoT, worked examples",
+            paper_teacher="2-step RaR",
             make=last_letter,
             sizes={
                 "tiny": Sizes(24, 48, 4),
@@ -253,6 +256,7 @@ TASKS: Mapping[str, Task] = {
                 "System 2: CoT, zero-shot, 1 sample": _way(GSM8K, "cot", max_tokens=320),
             },
             teacher="System 2: CoT, worked examples",
+            paper_teacher="CoT, zero-shot",
             make=gsm8k,
             sizes={
                 "tiny": Sizes(16, 24, 4, epochs=3),
