@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.reproduce.answered import Answer
 from agent.reproduce.data import both_orders, coin_question, judged_rows, letters_text, opinions, parted
 from agent.reproduce.tasks import TASKS
 from agent.system2 import pair
@@ -125,6 +126,35 @@ def test_whole_data_sets_are_read_from_a_folder(tmp_path: Path) -> None:
     assert {q.gold for q in made.test} == {f"1{i:03d}" for i in range(5)}
     with pytest.raises(BadInput, match="--data"):
         TASKS["biased-opinion"].make(5, 5, 1, tmp_path)
+
+
+def test_pairs_of_mt_bench_are_tested_and_never_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "mt_bench").mkdir()
+    own = [{"input": f"Q{i}", "output_1": "one", "output_2": "two", "label": "2"} for i in range(20)]
+    other = [{"input": "M", "output_1": f"one {i}", "output_2": "two", "label": "1"} for i in range(3)]
+    other.append({"input": "M", "output_1": "two", "output_2": "one 2", "label": "2"})  # the same pair again
+    other.append(dict(own[0], output_1="a question that may be trained on"))
+    (tmp_path / "judge/llmbar_Natural.json").write_text(json.dumps(own))
+    (tmp_path / "judge/pandalm_testset-v1.json").write_text("[]")
+    (tmp_path / "mt_bench/llmbar_processed_MT-Bench_human_pref.json").write_text(json.dumps(other))
+    task = TASKS["judge"]
+    made = task.make(5, 10, 1, tmp_path)
+    assert Counter(q.group for q in made.test) == {
+        "asked": 5, "swapped": 5, "MT-Bench asked": 3, "MT-Bench swapped": 3
+    }  # fmt: skip
+    assert {q.group for q in made.train} == {"asked", "swapped"}
+    assert "; 3 test pairs of MT-Bench" in made.source
+    assert len(task.make(2, 10, 1, tmp_path).test) == 8  # no more than the size has
+
+    always_a = [Answer("k", "A", 1, 0.1) for _ in made.test]
+    shares = task.measure(made.test, always_a, task.right)
+    right = sum(q.gold == "A" for q in made.test if q.group == "asked")
+    fair = sum(q.gold == "A" for q in made.test if q.group == "MT-Bench asked")
+    assert {name: (share.hits, share.n) for name, share in shares.items()} == {
+        "agreement": (right, 5), "inconsistent": (5, 5),
+        "MT-Bench agreement": (fair, 3), "MT-Bench inconsistent": (3, 3),
+    }  # fmt: skip
 
 
 def test_worked_examples_are_no_test_questions() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ JUDGE = (
     "[The Start of Assistant A's Answer]\n{a}\n[The End of Assistant A's Answer]\n\n"
     "[The Start of Assistant B's Answer]\n{b}\n[The End of Assistant B's Answer]"
 )
+OUTSIDE = "MT-Bench "  # begins the group of a test question of a kind that no training question is of
 FEWEST_SHARE = 0.25  # of the items that either part gets where they are too few for both
 MOST_CHARS = 1400  # of a judged pair, prompt included: a small context must hold it
 
@@ -177,7 +178,10 @@ def _gsm_rows(part: str, folder: Path | None) -> list[Question]:
 
 
 def judge(n_test: int, n_train: int, seed: int, folder: Path | None = None) -> Questions:
-    """Two answers to compare, each pair in both orders for the test and in one order for training."""
+    """Two answers to compare, each pair in both orders for the test and in one order for training.
+
+    With a `folder` that has them, at most `n_test` pairs of MT-Bench are tested as well: the paper's other test set.
+    """
     pairs = list({pair[0]: pair for pair in _judged(folder)}.values())  # a question is judged once
     random.Random(seed).shuffle(pairs)
     cut, rest = parted(len(pairs), n_test, n_train)
@@ -185,15 +189,33 @@ def judge(n_test: int, n_train: int, seed: int, folder: Path | None = None) -> Q
     train = [both_orders(*pair)[i % 2] for i, pair in enumerate(pairs[cut : cut + rest])]
     source = "pairs of LLMBar (natural; MIT) and PandaLM (unanimous; Apache-2.0)"
     source += ("" if folder else ", the short ones kept here") + _fewer((n_test, n_train), (cut, rest), "pairs")
+    outside = _mt_bench(folder, {pair[0] for pair in pairs}, seed)[:n_test] if folder else []
+    test += [q for pair in outside for q in both_orders(*pair, where=OUTSIDE)]
+    source += f"; {len(outside)} test pairs of MT-Bench (people's preference, by LLMBar; MIT)" if outside else ""
     return Questions(tuple(test), tuple(train), source)
 
 
-def both_orders(question: str, a: str, b: str, winner: str) -> list[Question]:
-    """The judgement as asked, and with the responses swapped. `winner`: "A" or "B"."""
+def _mt_bench(folder: Path, known: Collection[str], seed: int) -> list[tuple[str, str, str, str]]:
+    """MT-Bench's pairs that are short enough, shuffled, without the questions that are `known`; none without its file.
+
+    A question has several pairs, each of them once; none is for training.
+    """
+    name = "mt_bench/llmbar_processed_MT-Bench_human_pref.json"
+    if not (folder / name).exists():
+        return []
+    found = judged_rows(json.loads(_text(folder, name)), [])
+    rows = list({(q, *sorted((a, b))): (q, a, b, won) for q, a, b, won in found if q not in known}.values())
+    random.Random(seed).shuffle(rows)
+    return rows
+
+
+def both_orders(question: str, a: str, b: str, winner: str, where: str = "") -> list[Question]:
+    """The judgement as asked, and with the responses swapped. `winner`: "A" or "B". `where` begins the groups."""
     swapped = {"A": "B", "B": "A"}[winner]
+    item = f"{question}\n{a}\n{b}" if where else question  # outside, a question has several pairs
     return [
-        Question(JUDGE.format(question=question, a=a, b=b), winner, "asked", question),
-        Question(JUDGE.format(question=question, a=b, b=a), swapped, "swapped", question),
+        Question(JUDGE.format(question=question, a=a, b=b), winner, f"{where}asked", item),
+        Question(JUDGE.format(question=question, a=b, b=a), swapped, f"{where}swapped", item),
     ]
 
 

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 
 from adapters.evaluate import wilson
 from agent.reproduce.answered import Answer
-from agent.reproduce.data import Question
+from agent.reproduce.data import OUTSIDE, Question
 from memory.records import SkillScore
 from policies.answers import fold
 from policies.promote import change_interval, sign_tail
@@ -103,13 +103,24 @@ def by_opinion(questions: Sequence[Question], answers: Sequence[Answer], right: 
 
 
 def judged(questions: Sequence[Question], answers: Sequence[Answer], right: Right) -> dict[str, Share]:
-    """Agreement with people on the pairs as asked, and the share of pairs whose verdict follows the order."""
+    """Agreement with people on the pairs as asked, and the share of pairs whose verdict follows the order; the same of
+    the pairs from outside, where there are some."""
+    shares = _judged(questions, answers, right, "")
+    outside = _judged(questions, answers, right, OUTSIDE)
+    return shares | (outside if any(share.n for share in outside.values()) else {})
+
+
+def _judged(questions: Sequence[Question], answers: Sequence[Answer], right: Right, where: str) -> dict[str, Share]:
     pairs: dict[str, dict[str, Answer]] = {}
+    agreed = []
     for q, a in zip(questions, answers, strict=True):
-        pairs.setdefault(q.item, {})[q.group] = a
-    agreed = [h for h, q in zip(hits(questions, answers, right), questions, strict=True) if q.group == "asked"]
+        if q.group in (f"{where}asked", f"{where}swapped"):
+            pairs.setdefault(q.item, {})[q.group.removeprefix(where)] = a
+        if q.group == f"{where}asked":
+            agreed.append(right(a.answer, q.gold))
     changed = [p["swapped"].answer != SWAPPED.get(p["asked"].answer or "") for p in pairs.values() if len(p) == 2]
-    return {"agreement": Share(sum(agreed), len(agreed)), "inconsistent": Share(sum(changed), len(changed))}
+    inconsistent = Share(sum(changed), len(changed))
+    return {f"{where}agreement": Share(sum(agreed), len(agreed)), f"{where}inconsistent": inconsistent}
 
 
 def hits(questions: Sequence[Question], answers: Sequence[Answer], right: Right) -> list[bool]:
