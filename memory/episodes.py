@@ -164,14 +164,15 @@ class Episodes(Base):
     def each_taught(self, *, heldout: bool | None = False, since: float = 0.0) -> Iterator[Episode]:
         """Episodes whose own deliberation, or else whose newest train-grade audit, may become a lesson; the
         deliberation of the episode that is given back is that one. Quarantined and blanked ones are left out.
-        `heldout` None gives both parts. Memory stays flat: they are read 500 at a time."""
+        `heldout` None gives both parts. Drafts and calls, of which a lesson has nothing, are left out: a night
+        holds all of them at once. They are read 500 at a time."""
         after = 0
         while True:
             values = {"heldout": None if heldout is None else int(heldout), "since": since, "after": after}
             with self._read() as con:
                 rows = con.execute(_TAUGHT, values).fetchall()
             for row in rows:
-                yield _with_effective(codec.decode(Episode, row["body"]), row["audit"])
+                yield _lesson_part(_with_effective(codec.decode(Episode, row["body"]), row["audit"]))
             if not rows:
                 return
             after = self._seq(rows[-1]["id"])
@@ -249,6 +250,11 @@ def needle(text: str) -> str:
 def holds(body: bytes, sought: str) -> bool:
     """Whether a stored record says `sought` (see `needle`) anywhere."""
     return sought in codec.unpack(body).decode().casefold()
+
+
+def _lesson_part(episode: Episode) -> Episode:
+    thought = episode.deliberation
+    return replace(episode, draft=None, deliberation=None if thought is None else replace(thought, calls=()))
 
 
 def _with_effective(episode: Episode, audit: bytes | None) -> Episode:
