@@ -52,7 +52,7 @@ def wall_time(spent: Spent, used: int) -> str:
     """For the page: minutes, in how many runs, and how many of the `used` answers other commands' runs had made."""
     minutes = f"{spent.seconds / 60:.1f} minutes"
     if spent.mixed:
-        return f"{minutes} at most: runs of other commands on this task are among them"
+        return f"{minutes} at most: runs of other commands on this task may be among them"
     runs = f"{spent.runs} run{'' if spent.runs == 1 else 's'} of this command"
     others = max(0, used - spent.answers)
     kept = f"; {others:,} of {used:,} answers were kept from runs of other commands" if others else ""
