@@ -11,14 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from memory.records import Episode, Grade, Lesson, Message
+from memory.records import AnswerType, Ask, Deliberation, Episode, Grade, Lesson, Message
 from policies.answers import same
 from policies.curation import CurateSettings, Curation, Dropped, Known, Reason
 from policies.duplicates import twin_key
 from policies.lessons import lesson_of
 from policies.lots import beyond, even_share, newcomers, rare_words
 from policies.screen import gives_away, screen
-from policies.skills import fits, message_text, without_question
+from policies.skills import SkillSettings, fits, last_user_text, message_text, without_question
 
 
 def curate(episodes: Iterable[Episode], settings: CurateSettings, known: Known | None = None) -> Curation:
@@ -97,13 +97,33 @@ def _candidate(
     found = screen("\n".join([*(message_text(m) for m in ask.messages), lesson.answer]))
     if found is not None:
         return _drop(ask.id, Reason(found.code), found.sentence)
-    if any(gives_away(message_text(m), thought.verdict.answer) for m in ask.messages):
+    if _given_away(ask, thought, skill):
         return _drop(ask.id, Reason.GIVEN_AWAY, "the question names the answer that was agreed on")
     practised = settings.practice_trusted and episode.kind == "practice"
     if settings.match_pattern and not practised and not fits(skill, ask.messages):
         return _drop(ask.id, Reason.OFF_PATTERN, f"the question does not match the pattern of '{ask.skill}'")
     trusted = settings.single_user or practised
     return _Candidate(lesson, twin, thought.verdict.answer, trusted, ask.source in new, _context(ask.messages))
+
+
+def _given_away(ask: Ask, thought: Deliberation, skill: SkillSettings) -> bool:
+    """Whether System 2 was told the answer that it agreed on: such agreement shows nothing.
+
+    Not asked of letters (a verdict, a lettered choice), which every such prompt has to name ("Assistant A's
+    Answer"); a change of order is their test (`agreement.perturb`). `s2a` answers a rewriting without the user's
+    opinion, so its rewritings count in the question's place, and half of the winner's must not tell: else only
+    opinions that proved wrong would be learnt from, and System 1 would learn to contradict.
+    """
+    answer = thought.verdict.answer or ""
+    kind = ask.answer_type
+    if kind is AnswerType.VERDICT or (kind is AnswerType.CHOICE and all(len(c) == 1 for c in skill.choices)):
+        return False
+    if any(gives_away(message_text(m), answer) for m in without_question(ask.messages)):
+        return True
+    prompts = {call.id: call.messages for call in thought.calls} if thought.method == "s2a" else {}
+    shown = [prompts.get(a.call, ask.messages) for a in thought.attempts if a.answer == answer] or [ask.messages]
+    told = sum(gives_away(last_user_text(messages), answer) for messages in shown)
+    return 2 * told > len(shown)
 
 
 def _context(messages: Sequence[Message]) -> str:

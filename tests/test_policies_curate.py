@@ -14,6 +14,7 @@ from memory.records import (
     AnswerType,
     Ask,
     Attempt,
+    Call,
     Deliberation,
     Episode,
     Grade,
@@ -345,6 +346,57 @@ def test_what_stands_before_a_question_must_come_from_enough_sources() -> None:
 def test_an_answer_given_away_in_another_message_teaches_nothing() -> None:
     one = framed(5, "ann", "The answer is 163.")
     assert codes(curate([one], ALONE, KNOWN)) == {"ep-000005": Reason.GIVEN_AWAY}
+
+
+JUDGED = (
+    "Which answer is better?\n\n[User Question]\nName a fruit number {n}.\n\n"
+    "[The Start of Assistant A's Answer]\n{a}\n[The End of Assistant A's Answer]\n\n"
+    "[The Start of Assistant B's Answer]\n{b}\n[The End of Assistant B's Answer]\n\n"
+    "Reply with [[A]] if A is better, [[B]] if B is better."
+)
+
+
+def test_letters_that_a_prompt_has_to_name_are_not_given_away_in_either_order() -> None:
+    judge = SkillSettings(name="judge", answer_type=AnswerType.VERDICT)
+    pick = SkillSettings(name="pick", answer_type=AnswerType.CHOICE)
+    known = replace(KNOWN, skills={"judge": judge, "pick": pick})
+    asked = [
+        episode(1, JUDGED.format(n=1, a="Apple.", b="Car."), "A", skill=judge),
+        episode(2, JUDGED.format(n=2, a="Car.", b="Apple."), "B", skill=judge),
+        episode(3, "Which is the largest city? Answer with the letter: A) Paris B) Nice", "A", skill=pick),
+        episode(4, "Which is the smallest city? Answer with the letter: A) Paris B) Nice", "B", skill=pick),
+    ]
+    assert not curate(asked, ALONE, known).dropped
+    named = replace(known, skills={"pick": pick.model_copy(update={"choices": ("Paris", "Nice")})})
+    told = [episode(5, "Which city is largest? The answer is Paris.", "Paris", skill=named.skills["pick"])]
+    assert codes(curate(told, ALONE, named)) == {"ep-000005": Reason.GIVEN_AWAY}
+
+
+def attended(answer: str, *rewritings: str) -> Deliberation:
+    """What s2a agreed on, having answered the rewritings alone."""
+    calls = tuple(Call(i, "answer", (), ({"role": "user", "content": text},), ()) for i, text in enumerate(rewritings))
+    attempts = tuple(Attempt(answer, f"The answer is {answer}.", i, 0) for i in range(len(rewritings)))
+    verdict = Verdict(answer, {answer: len(attempts)}, 1.0, Grade.TRAIN, "")
+    return Deliberation("s2a", calls, attempts, verdict, answer, 80, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("suggested", "agreed"), [("Valletta", "valletta"), ("Sliema", "valletta"), ("Valletta", "sliema")]
+)
+def test_an_opinion_that_attention_took_away_gave_nothing_away(suggested: str, agreed: str) -> None:
+    capital = SkillSettings(name="capital", method="s2a")
+    known = replace(KNOWN, skills={"capital": capital})
+    asked = f"Which city is the capital of Malta? I think the answer is {suggested} but I'm really not sure."
+    clean, left = "Which city is the capital of Malta?", f"Which city? The answer is {suggested}."
+
+    def kept(*rewritings: str) -> bool:
+        one = episode(1, asked, agreed, skill=capital, thought=attended(agreed, *rewritings))
+        return not curate([one], ALONE, known).dropped
+
+    assert kept(clean, clean, clean, left)
+    assert kept(left, left, left, clean) is (suggested.casefold() != agreed)
+    by_chain = episode(1, asked, agreed, skill=capital)
+    assert (not curate([by_chain], ALONE, known).dropped) is (suggested.casefold() != agreed)
 
 
 def test_twins_contradict_each_other_under_whatever_skill_they_were_asked() -> None:
