@@ -1,7 +1,8 @@
 """Agreement without labels: count the attempts' votes, say when more cannot help, grade the winner.
 
 Two grades. Serve-grade: any plurality. Train-grade: a share of enough attempts, a strict majority, and the
-same answer under a changed input where the skill asks for it (System 2 Distillation, section 3.2).
+same answer under a changed input where the skill asks for it (System 2 Distillation, section 3.2); of
+judgements those with a winner alone, as the paper keeps only winners that survive the swap (section 4.4).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from memory.records import AnswerType, Attempt, Grade, Verdict
 from memory.settings import Settings
 from policies import answers
 
+_TIE = "C"  # of a pairwise verdict
 Perturbation = Literal["option_order", "response_order", "paraphrase", "example_order"]
 
 
@@ -128,7 +130,7 @@ def verdict(
         return Verdict(None, dict(votes), 0.0, Grade.NONE, f"none of {len(cast)} attempts gave an answer")
     winner = chosen if chosen is not None and chosen in spoken else spoken.most_common(1)[0][0]
     share = votes[winner] / len(cast)
-    against = _against_training(attempts, cast, winner, settings)
+    against = _against_training(attempts, cast, winner, settings, answer_type)
     said = f"{votes[winner]} of {len(cast)} attempts agree"
     if share < settings.serve_share:
         return Verdict(winner, dict(votes), share, Grade.NONE, f"{said}, below serve_share {settings.serve_share:g}")
@@ -139,9 +141,15 @@ def verdict(
 
 
 def _against_training(
-    attempts: Sequence[Attempt], cast: Sequence[str | None], winner: str, settings: AgreementSettings
+    attempts: Sequence[Attempt],
+    cast: Sequence[str | None],
+    winner: str,
+    settings: AgreementSettings,
+    answer_type: AnswerType,
 ) -> str | None:
     """Why the winner must not be trained on; None if it may."""
+    if answer_type is AnswerType.VERDICT and winner == _TIE:
+        return "a tie has no winner to learn: mostly it means that the orders of the responses disagreed"
     votes, n = Counter(label or "" for label in cast), len(cast)
     plain = [label for attempt, label in zip(attempts, cast, strict=True) if attempt.perturbation is None]
     if len(plain) < settings.train_attempts:

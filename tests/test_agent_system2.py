@@ -244,6 +244,18 @@ async def test_bsm_judges_both_orders_and_ties_where_they_differ() -> None:
 
     thought, _ = await think_through(first_is_best, PAIR, rule)
     assert thought.verdict.answer == "C"
+    biased, _ = await think_through(first_is_best, PAIR, skill("bsm", "verdict"))
+    assert (dict(biased.verdict.votes), biased.verdict.grade) == ({"C": 4}, Grade.SERVE)
+
+
+async def test_bsm_has_no_verdict_where_one_order_cannot_be_read() -> None:
+    def half(text: str, n: int) -> str:
+        if "List up to" in text:
+            return "1. Relevance: a fruit?"
+        return "A: 5\nB: 1" if text.index("Apple") < text.index("Car") else "I cannot say."
+
+    thought, _ = await think_through(half, PAIR, skill("bsm", "verdict", agreement=ONE))
+    assert (thought.verdict.answer, thought.verdict.grade) == (None, Grade.NONE)
 
 
 async def test_bsm_lets_the_model_merge() -> None:

@@ -130,3 +130,11 @@ def test_free_texts_vote_by_their_words_and_the_chosen_one_wins() -> None:
     assert (counted.answer, counted.share) == ("Paris is the capital.", pytest.approx(2 / 3))
     chosen = agree.verdict(said, AgreementSettings(), AnswerType.FREE_TEXT, "It is Lyon, I think.")
     assert (chosen.answer, chosen.share) == ("It is Lyon, I think.", pytest.approx(1 / 3))
+
+
+def test_a_tie_between_two_responses_is_served_and_never_trained_on() -> None:
+    judged = agree.verdict(attempts(*"CCCC"), AgreementSettings(), AnswerType.VERDICT)
+    assert (judged.answer, judged.share, judged.grade) == ("C", 1.0, Grade.SERVE)
+    assert "a tie has no winner to learn" in judged.reason
+    assert agree.verdict(attempts(*"BBBB"), AgreementSettings(), AnswerType.VERDICT).grade is Grade.TRAIN
+    assert agree.verdict(attempts(*"CCCC"), AgreementSettings(), AnswerType.CHOICE).grade is Grade.TRAIN

@@ -3,7 +3,7 @@
 
 Branch: a plan of at most 5 criteria, from the question alone. Solve: both responses scored 1 to 5 on each
 criterion. Merge: the sums compared (2310.15123), or by the model, which reads the evaluations (figure 9).
-In both orders; a tie unless the orders agree. Calls with k criteria: 1 + 2k, with `merge: model` 3 + 2k (11
+In both orders, each readable; a tie unless they agree. Calls with k criteria: 1 + 2k, with `merge: model` 3 + 2k (11
 or 13 for k = 5; the branch does not see the responses, so one serves both orders). Greedy; more attempts at
 once are samples of the same calls. With `orders: asked` only the order of the prompt is judged (1 + k
 calls): together with the perturbation `response_order` that is System 2 Distillation's filter.
@@ -42,7 +42,6 @@ _SOLVED = (
 )
 _SWAP = {"A": "B", "B": "A", "C": "C"}
 _LIST_MARK = re.compile(r"^\s*(?:\d+[.)]|[-*\u2022])?\s*\**\s*")
-_LISTED = re.compile(r"\s*(?:\d+[.)]|[-*\u2022])\s")
 _NAMED_SCORE = re.compile(
     r"\b(?:Assistant |Response |Score (?:of|for) (?:Assistant |Response )?)?([AB])\W{0,6}([1-5])(?!\d)"
 )
@@ -149,9 +148,10 @@ async def _by_model(
 
 
 def _attempt(orders: list[Judged], sample: int) -> Attempt:
-    """One vote: the winner both orders name, else a tie; None where no order could be read."""
-    named = [order.winner for order in orders if order.winner is not None]
-    winner = None if not named else named[0] if len(set(named)) == 1 else "C"
+    """One vote: the winner all orders name, else a tie; None where one of them could not be read, since a winner
+    in one order alone may be a preference for a place."""
+    named = {order.winner for order in orders}
+    winner = None if None in named else named.pop() if len(named) == 1 else "C"
     lines = "\n".join(order.text for order in orders)
     return Attempt(winner, f"{lines}\n[[{winner}]]" if winner else lines, orders[-1].call, sample)
 
