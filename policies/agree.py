@@ -19,6 +19,7 @@ from memory.records import AnswerType, Attempt, Grade, Verdict
 from memory.settings import Settings
 from policies import answers
 
+_BY_MODEL = {"usc_select": "selected", "usc_compose": "composed"}
 _TIE = "C"  # of a pairwise verdict
 Perturbation = Literal["option_order", "response_order", "paraphrase", "example_order"]
 
@@ -119,8 +120,8 @@ def verdict(
 ) -> Verdict:
     """What the attempts agree on, how firmly, and what it is good for.
 
-    `chosen`: the answer that the model selected or composed (universal self-consistency); its share is then
-    that of the attempts which say the same. Ties go to the answer that came first. Votes are over all
+    `chosen`: the answer that the model selected or composed (universal self-consistency). It wins; its share is
+    that of the attempts which say the same, 0 where it is in words of its own (never train-grade then). Ties go to the answer that came first. Votes are over all
     attempts, perturbed ones included; "" counts attempts without an answer. No attempts give Grade.NONE.
     """
     cast = labels(attempts, answer_type, chosen)
@@ -128,10 +129,11 @@ def verdict(
     spoken = Counter(label for label in cast if label is not None)
     if not spoken:
         return Verdict(None, dict(votes), 0.0, Grade.NONE, f"none of {len(cast)} attempts gave an answer")
-    winner = chosen if chosen is not None and chosen in spoken else spoken.most_common(1)[0][0]
+    winner = spoken.most_common(1)[0][0] if chosen is None else chosen
     share = votes[winner] / len(cast)
     against = _against_training(attempts, cast, winner, settings, answer_type)
-    said = f"{votes[winner]} of {len(cast)} attempts agree"
+    by_model = "" if chosen is None else f"{_BY_MODEL.get(settings.select, 'chosen')} by the model; "
+    said = f"{by_model}{votes[winner]} of {len(cast)} attempts agree"
     if share < settings.serve_share:
         return Verdict(winner, dict(votes), share, Grade.NONE, f"{said}, below serve_share {settings.serve_share:g}")
     if against:

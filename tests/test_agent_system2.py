@@ -348,6 +348,16 @@ async def test_the_model_composes_an_open_answer() -> None:
     assert (thought.verdict.answer, thought.verdict.share) == ("It is Paris.", 0.5)
 
 
+async def test_a_composed_answer_unlike_every_attempt_is_served_and_said_to_be_composed() -> None:
+    def script(text: str, n: int) -> str | list[str]:
+        return "FINAL: The city on the Seine." if "FINAL" in text else ["It is Paris.", "Paris it is.", "Rome.", "?"]
+
+    rule = skill("direct", "free_text", agreement={"block": 4, "max_samples": 4, "select": "usc_compose"})
+    thought, _ = await think_through(script, "Capital of France?", rule)
+    assert (thought.text, thought.verdict.share, thought.verdict.grade) == ("The city on the Seine.", 0.0, Grade.SERVE)
+    assert "composed by the model" in thought.verdict.reason
+
+
 async def test_reasoning_shows_the_winners_path_and_the_vote() -> None:
     def script(text: str, n: int) -> str:
         return "Is it heads up?" if "Rephrase" in text else "Yes."

@@ -132,6 +132,18 @@ def test_free_texts_vote_by_their_words_and_the_chosen_one_wins() -> None:
     assert (chosen.answer, chosen.share) == ("It is Lyon, I think.", pytest.approx(1 / 3))
 
 
+def test_what_the_model_composed_wins_in_words_that_no_attempt_used_and_is_not_trained_on() -> None:
+    said = attempts(*["Paris is the capital."] * 4)
+    rule = AgreementSettings(select="usc_compose")
+    composed = agree.verdict(said, rule, AnswerType.FREE_TEXT, "France is governed from the city on the Seine.")
+    assert (composed.answer, composed.share) == ("France is governed from the city on the Seine.", 0.0)
+    assert (composed.grade, dict(composed.votes)) == (Grade.SERVE, {"Paris is the capital.": 4})
+    assert composed.reason.startswith("composed by the model; 0 of 4 attempts agree; not for training")
+    alike = agree.verdict(said, AgreementSettings(select="usc_select"), AnswerType.FREE_TEXT, "The capital is Paris.")
+    assert (alike.grade, alike.reason) == (Grade.TRAIN, "selected by the model; 4 of 4 attempts agree")
+    assert agree.verdict(attempts(None, None), rule, AnswerType.FREE_TEXT).grade is Grade.NONE
+
+
 def test_a_tie_between_two_responses_is_served_and_never_trained_on() -> None:
     judged = agree.verdict(attempts(*"CCCC"), AgreementSettings(), AnswerType.VERDICT)
     assert (judged.answer, judged.share, judged.grade) == ("C", 1.0, Grade.SERVE)

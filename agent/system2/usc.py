@@ -21,10 +21,10 @@ _NAMED = re.compile(r"\bresponse\s*#?\s*(\d+)", re.IGNORECASE)
 
 
 async def select(problem: Problem, think: Think, settings: System2Settings, attempts: Sequence[Attempt]) -> str | None:
-    """The answer of the response that the model names; None where it names none."""
+    """The answer of the response that the model names; None where it names none, or has no choice."""
     spoken = _fitting(attempts, settings)
     if len(spoken) < 2:
-        return spoken[0].answer if spoken else None
+        return None
     text = (
         f"{_shown(problem, spoken)}\n\nCompare these responses. Which one agrees best with most of the others? "
         "Reply with its number only: Response <number>"
@@ -37,10 +37,10 @@ async def select(problem: Problem, think: Think, settings: System2Settings, atte
 
 
 async def compose(problem: Problem, think: Think, settings: System2Settings, attempts: Sequence[Attempt]) -> str | None:
-    """An answer that the model writes from all responses; None where it writes nothing."""
+    """An answer that the model writes from all responses; None where it writes nothing, or there are not two."""
     spoken = _fitting(attempts, settings)
     if len(spoken) < 2:
-        return spoken[0].answer if spoken else None
+        return None
     text = (
         f"{_shown(problem, spoken)}\n\nRead all responses. Write the answer that most of them agree on, "
         'behind the word "FINAL:".'
