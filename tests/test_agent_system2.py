@@ -314,6 +314,25 @@ async def test_got_keeps_what_agrees_and_improves_it() -> None:
     assert (thought.verdict.answer, thought.calls[2].parents) == ("7", (0,))
 
 
+async def test_got_improves_the_aggregate_where_it_is_the_best() -> None:
+    def script(text: str, n: int) -> str | list[str]:
+        if "corrected" in text:
+            return ["The answer is 7."] * 3
+        if "parts" in text:
+            return "Merged. The answer is 9."
+        if "yes or no" in text:
+            return "Yes" if "Merged" in text else "No"
+        return ["The answer is 8.", "The answer is 7."]
+
+    rule = skill("got", agreement=ONE, options={"score_by": "model", "generate": 2, "score_samples": 1})
+    thought, engine = await think_through(script, "3 + 4?", rule)
+    stages = [call.stage for call in thought.calls]
+    assert stages == ["generate", *["score"] * 2, "aggregate", "score", "improve", *["score"] * 3]
+    assert len(stages) == 2 + 7
+    assert "Merged. The answer is 9." in str(engine.asked[5][-1]["content"])
+    assert thought.calls[5].parents == (3, 4)
+
+
 async def test_got_scores_by_the_models_yes() -> None:
     def script(text: str, n: int) -> str | list[str]:
         if "yes or no" in text:

@@ -2,12 +2,13 @@
 
 Operations, by name, in the order of `operations`: generate (k solutions of one request), score, keep_best,
 aggregate (the kept solutions merged into a new one beside them), improve (the best one looked over and
-corrected, beside it). There the score is a local function of the task (errors counted) and Improve tries 3
-times, Aggregate once, at temperature 1.0 with up to 1536 tokens. Here, without labels, a thought's score is
-the share of the thoughts so far that have the same answer (`score_by: agreement`, no call), or the share of
-yes among `score_samples` judgements by the model (`score_by: model`, 1 call for each unscored thought).
-Calls per attempt with the default plan: 3 with agreement, up to 3 + k + 2 with the model. One attempt is
-one graph.
+corrected, beside it). There the score is a local function of the task (errors counted), Aggregate makes one
+and Improve tries 3 times, as here. The aggregate is scored before improve chooses what to improve. Here,
+without labels, a thought's score is the share of the thoughts so far that have the same answer (`score_by:
+agreement`, no call), or the share of yes among `score_samples` judgements by the model (`score_by: model`, 1
+call for each unscored thought). Calls per attempt with the default plan: 3 with agreement, up to k + 7 with
+the model. One attempt is one graph. The paper draws up to 1536 tokens at temperature 1.0; here `max_tokens`
+and `temperature` are System 2's own, one for all methods, and a skill's `options` change them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 2 calls: rewrite the text without opinion and irrelevance, under two fixed headings; answer the rewritten
 text alone, asked to be unbiased. The papers draw both stages with top-p 0.9 (2311.11829 at temperature
-0.6); here by temperature alone, because top-p halves the speed of sampling on a CPU. `n` attempts are n
+0.6); here by temperature alone, because top-p halves the speed of sampling on a CPU, and at System 2's own 0.7,
+at which docs/paper.md was measured (a skill's `options`: `temperature: 0.6`). `n` attempts are n
 rewritings of one request, each answered once. The skill's examples are worked with their `reasoning` as the
 rewritten text.
 """

@@ -98,7 +98,7 @@ class GotSettings(Settings):
     """Graph of Thoughts."""
 
     operations: tuple[Literal["generate", "score", "keep_best", "aggregate", "improve"], ...] = Field(
-        default=("generate", "score", "keep_best", "aggregate", "improve", "score"),
+        default=("generate", "score", "keep_best", "aggregate", "score", "improve", "score"),
         min_length=1,
         description="the plan: operations in order; the first is generate",
     )
@@ -108,7 +108,7 @@ class GotSettings(Settings):
         default="agreement", description="a solution's score: share with the same answer, or the model's judgement"
     )
     score_samples: int = Field(default=3, ge=1, le=64, description="judgements of each solution by the model")
-    improve_tries: int = Field(default=1, ge=1, le=16, description="corrected versions that improve draws")
+    improve_tries: int = Field(default=3, ge=1, le=16, description="corrected versions that improve draws")
 
 
 class System2Settings(Settings):

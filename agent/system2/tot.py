@@ -5,8 +5,10 @@ next steps, each new state is valued by `values` judgements (sure 20, likely 1, 
 in the paper's game of 24), and the best `keep` go on. Steps are drawn by letting the model go on with its
 own reasoning, which works where a small model would not follow a request for "the next step". Calls per
 tree: up to steps x keep x (1 + propose), plus one to finish a tree that ends without an answer; finished
-states are neither continued nor valued again. The paper keeps 5 of about 8 proposals, 3 values each, 3 or 4
-levels, at 0.7. One attempt is one tree.
+states are neither continued nor valued again. One attempt is one tree. The paper has 3 values, 3 or 4 levels
+and temperature 0.7, as here; it keeps 5 of about 8 proposals. Here 2 are kept of 3 from each: as in the paper,
+a vote of four trees could be 600 calls, beyond a small machine and the default budget (a skill's `options`:
+`keep: 5, propose: 8`). Its 1,000 tokens hold all proposals; the 80 here are one step, which ends with its line.
 """
 
 from __future__ import annotations
