@@ -20,6 +20,7 @@ from agent.http.settings import HttpSettings
 from agent.logs import LogSettings
 from agent.published import FleetSettings
 from agent.system1 import System1Settings
+from agent.system2 import deliberate
 from agent.system2.settings import System2Settings
 from agent.traces import TraceSettings
 from agent.trust import TrustSettings
@@ -90,11 +91,16 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
     tree = _read(chosen) if chosen else _read(Path("service.yaml")) if Path("service.yaml").exists() else {}
     for key, value in (overrides or {}).items():
         _place(tree, key.split("."), value)
+    where = chosen or Path("service.yaml")
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
+        for skill in config.skills:
+            deliberate.check(skill, config.system2)
     except ValidationError as error:
-        where = chosen or Path("service.yaml")
         raise BadConfig("\n".join(f"{where}: {line}" for line in map(_sentence, error.errors()))) from None
+    except BadConfig as error:
+        raise BadConfig(f"{where}: {error.message}") from None
+    return config
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -175,7 +175,7 @@ class Verdict:
 class Deliberation:
     """One run of System 2, with every inner call."""
 
-    method: str  # "cot", "rar", "s2a", "bsm", "tot", "got", "direct"
+    method: str  # "cot", "rar", "s2a", "bsm", "tot", "got", "direct", "vote"
     calls: tuple[Call, ...]
     attempts: tuple[Attempt, ...]
     verdict: Verdict

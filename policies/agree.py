@@ -121,8 +121,9 @@ def verdict(
     """What the attempts agree on, how firmly, and what it is good for.
 
     `chosen`: the answer that the model selected or composed (universal self-consistency). It wins; its share is
-    that of the attempts which say the same, 0 where it is in words of its own (never train-grade then). Ties go to the answer that came first. Votes are over all
-    attempts, perturbed ones included; "" counts attempts without an answer. No attempts give Grade.NONE.
+    that of the attempts which say the same, 0 where it is in words of its own (never train-grade then). Ties go
+    to the answer that came first. Votes are over all attempts, perturbed ones included; "" counts attempts
+    without an answer. No attempts give Grade.NONE.
     """
     cast = labels(attempts, answer_type, chosen)
     votes = Counter(label or "" for label in cast)

@@ -120,7 +120,8 @@ def _given_away(ask: Ask, thought: Deliberation, skill: SkillSettings) -> bool:
         return False
     if any(gives_away(message_text(m), answer) for m in without_question(ask.messages)):
         return True
-    prompts = {call.id: call.messages for call in thought.calls} if thought.method == "s2a" else {}
+    attended = any(call.stage == "rewrite" for call in thought.calls)  # by s2a
+    prompts = {call.id: call.messages for call in thought.calls} if attended else {}
     shown = [prompts.get(a.call, ask.messages) for a in thought.attempts if a.answer == answer] or [ask.messages]
     told = sum(gives_away(last_user_text(messages), answer) for messages in shown)
     return 2 * told > len(shown)

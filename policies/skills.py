@@ -51,7 +51,11 @@ class SkillSettings(Settings):
         description="where that instruction stands; before the question all questions of the skill share it (faster)",
     )
     max_answer_tokens: int = Field(default=64, ge=1, le=8192, description="tokens of a direct answer at most")
-    method: str = Field(default="cot", description="System 2 method: direct, cot, rar, s2a, bsm, tot or got")
+    method: str = Field(
+        default="cot",
+        description="System 2 method: direct, cot, rar, s2a, bsm, tot or got, each voted over as `agreement` says; "
+        "vote: self-consistency of the direct answer, or of the method in options: {of: ...}",
+    )
     options: Mapping[str, Any] = Field(
         default_factory=dict, description="changes to the method's settings, by field name (see system2)"
     )

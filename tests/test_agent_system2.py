@@ -96,6 +96,15 @@ async def test_four_equal_votes_end_the_thought_and_are_train_grade() -> None:
     assert (len(engine.asked), len(thought.attempts), thought.tokens) == (1, 4, 40)
 
 
+async def test_vote_is_self_consistency_of_the_direct_answer_or_of_a_named_method() -> None:
+    for options, stage, tokens in (({}, "answer", 64), ({"of": "cot", "max_tokens": 90}, "reason", 90)):
+        thought, engine = await think_through(
+            lambda text, n: "The answer is 7.", "3 + 4?", skill("vote", options=options)
+        )
+        assert (thought.method, thought.verdict.grade, len(thought.attempts)) == ("vote", Grade.TRAIN, 4)
+        assert ([call.stage for call in thought.calls], engine.samplings[0].max_tokens) == ([stage], tokens)
+
+
 async def test_a_split_first_draw_is_followed_by_as_many_as_may_decide() -> None:
     def script(text: str, n: int) -> list[str]:
         return ["The answer is 7.", "The answer is 7.", "The answer is 8.", "No idea."] if n == 0 else ["7"] * 2

@@ -374,8 +374,9 @@ def test_letters_that_a_prompt_has_to_name_are_not_given_away_in_either_order() 
 
 def attended(answer: str, *rewritings: str) -> Deliberation:
     """What s2a agreed on, having answered the rewritings alone."""
-    calls = tuple(Call(i, "answer", (), ({"role": "user", "content": text},), ()) for i, text in enumerate(rewritings))
-    attempts = tuple(Attempt(answer, f"The answer is {answer}.", i, 0) for i in range(len(rewritings)))
+    asked = [("rewrite", "Take out of it every opinion."), *(("answer", text) for text in rewritings)]
+    calls = tuple(Call(i, stage, (), ({"role": "user", "content": text},), ()) for i, (stage, text) in enumerate(asked))
+    attempts = tuple(Attempt(answer, f"The answer is {answer}.", i + 1, 0) for i in range(len(rewritings)))
     verdict = Verdict(answer, {answer: len(attempts)}, 1.0, Grade.TRAIN, "")
     return Deliberation("s2a", calls, attempts, verdict, answer, 80, 1.0)
 

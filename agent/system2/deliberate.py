@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 from agent.system2 import bsm, cot, direct, got, rar, s2a, tot, usc, vote
 from agent.system2.problem import Problem
-from agent.system2.settings import System2Settings
+from agent.system2.settings import System2Settings, voted
 from agent.system2.think import Think
 from memory.errors import BadConfig, TimedOut
 from memory.records import AnswerType, Attempt, Deliberation, Verdict
 from policies import agree, answers
+from policies.skills import SkillSettings
 
 METHODS: Mapping[str, vote.Method] = {
     "direct": direct.attempts,
@@ -24,6 +25,22 @@ METHODS: Mapping[str, vote.Method] = {
 }
 
 
+def method_of(skill: SkillSettings) -> vote.Method:
+    """The skill's method; of `vote` the one that is voted over. Raises BadConfig for an unknown one."""
+    named = voted(skill).method
+    if named not in METHODS:
+        known = f"{', '.join(METHODS)}, or vote with options: {{of: one of these}}"
+        raise BadConfig(f"skill {skill.name}: no method {named!r}; use one of {known}.")
+    return METHODS[named]
+
+
+def check(skill: SkillSettings, settings: System2Settings) -> None:
+    """Raises BadConfig where the skill's method or one of its options is unknown or wrong: at the start, not
+    at its first question."""
+    method_of(skill)
+    settings.for_skill(skill)
+
+
 async def deliberate(problem: Problem, think: Think, settings: System2Settings) -> Deliberation:
     """Answer by the skill's method and agreement rule.
 
@@ -31,9 +48,7 @@ async def deliberate(problem: Problem, think: Think, settings: System2Settings) 
     method, TimedOut where the budget was spent before any attempt ended, and whatever the engine raises.
     """
     skill = problem.skill
-    method = METHODS.get(skill.method)
-    if method is None:
-        raise BadConfig(f"skill {skill.name}: no method {skill.method!r}; use one of {', '.join(METHODS)}.")
+    method = method_of(skill)
     own = settings.for_skill(skill)
     attempts = await vote.attempts(method, problem, think, own)
     chosen = await _consensus(problem, think, own, attempts)

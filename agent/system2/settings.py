@@ -140,6 +140,7 @@ class System2Settings(Settings):
         """These settings with the skill's `options` put into its method's block (and into the top level for
         `temperature`, `max_tokens` and the budgets). Raises BadConfig for an unknown or wrong option.
         """
+        skill = voted(skill)
         own = {key: value for key, value in skill.options.items() if key in _SHARED}
         block = {key: value for key, value in skill.options.items() if key not in _SHARED}
         data = self.model_dump()
@@ -150,7 +151,19 @@ class System2Settings(Settings):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise BadConfig(f"skill {skill.name}: options: {where}: {first['msg']}") from error
+            known = ", ".join([*type(getattr(self, skill.method)).model_fields, *sorted(_SHARED)])
+            raise BadConfig(
+                f"skill {skill.name}: options: {where}: {first['msg']}; options of {skill.method}: {known}"
+            ) from error
+
+
+def voted(skill: SkillSettings) -> SkillSettings:
+    """The skill whose method is voted over: of `vote` that is its option `of`, else the direct answer. Every
+    method is voted over under `agreement`, so that any other skill stays as it is."""
+    if skill.method != "vote":
+        return skill
+    rest = {key: value for key, value in skill.options.items() if key != "of"}
+    return skill.model_copy(update={"method": str(skill.options.get("of", "direct")), "options": rest})
 
 
 _SHARED = frozenset({"temperature", "max_tokens", "budget_tokens", "budget_s"})
