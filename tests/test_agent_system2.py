@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.engine.wire import Sampling
-from agent.system2 import bsm, cot, pair, s2a
+from agent.system2 import bsm, cot, pair, perturb, s2a
 from agent.system2.deliberate import METHODS, deliberate
 from agent.system2.problem import Problem, user
 from agent.system2.reasoning import reasoning
@@ -156,6 +156,27 @@ async def test_a_paraphrase_that_loses_a_number_is_not_asked() -> None:
     thought, _ = await think_through(script, "Add 3 and 4", skill(agreement={"perturb": ["paraphrase"]}))
     assert "no attempt under paraphrase" in thought.verdict.reason
     assert [call.stage for call in thought.calls] == ["reason", "paraphrase"]
+
+
+def test_a_paraphrase_keeps_numbers_and_quoted_words_in_whatever_quotes() -> None:
+    asked = 'Take the 2 last letters in "Edgar Bob".'
+    assert perturb.keeps_facts(asked, "Which are the 2 letters at the ends in 'Edgar Bob'?")
+    assert perturb.keeps_facts("Say it's 3 o'clock.", "Tell me that it is 3 o'clock.")
+    assert not perturb.keeps_facts(asked, "Which are the 2 letters at the ends of the two names?")
+    assert not perturb.keeps_facts(asked, 'Which letters end "Edgar Bob"?')
+    assert not perturb.keeps_facts(asked, "")
+
+
+async def test_what_was_asked_in_other_words_is_made_from_the_call_that_wrote_them() -> None:
+    def script(text: str, n: int) -> str:
+        if "other words" in text:
+            return "Sum up 3 and 4"
+        return "What do 3 and 4 make?" if "Rephrase" in text else "The answer is 7."
+
+    thought, _ = await think_through(script, "Add 3 and 4", skill("rar", agreement={"perturb": ["paraphrase"]}))
+    stages = [(call.stage, call.parents) for call in thought.calls]
+    assert stages[0] == ("rephrase", ())
+    assert stages[-3:] == [("paraphrase", ()), ("rephrase", (5,)), ("answer", (6,))]
 
 
 def test_few_shot_examples_stand_first_and_behind_the_system_message() -> None:
@@ -393,6 +414,32 @@ async def test_reasoning_shows_the_winners_path_and_the_vote() -> None:
     thought, _ = await think_through(script, "Heads?", skill("rar", "yes_no", agreement=ONE))
     assert reasoning(thought).splitlines()[0] == "rephrase: Is it heads up?"
     assert "1 of 1 attempts agree" in reasoning(thought)
+
+
+@pytest.mark.parametrize("method", ["rar", "s2a"])
+async def test_reasoning_shows_the_sample_that_the_winner_was_made_from(method: str) -> None:
+    head = "Unbiased text context: none\nQuestion: " if method == "s2a" else ""
+
+    def script(text: str, n: int) -> str | list[str]:
+        if n == 0:
+            return [f"{head}Is it tails at last?", f"{head}Is it heads up?", f"{head}Is it heads?"]
+        return "No." if "tails" in text else "Yes."
+
+    rule = skill(method, "yes_no", agreement={"block": 3, "max_samples": 3})
+    thought, _ = await think_through(script, "Heads?", rule)
+    assert thought.verdict.answer == "yes"
+    told = reasoning(thought)
+    assert "Is it heads up?" in told
+    assert "tails" not in told
+
+
+async def test_reasoning_of_a_composed_answer_shows_what_it_was_composed_from() -> None:
+    def script(text: str, n: int) -> str | list[str]:
+        return "All say Paris. FINAL: The city on the Seine." if "FINAL" in text else ["It is Paris.", "Lyon it is."]
+
+    rule = skill("direct", "free_text", agreement={"block": 2, "max_samples": 2, "select": "usc_compose"})
+    thought, _ = await think_through(script, "Capital of France?", rule)
+    assert reasoning(thought).startswith("answer: It is Paris.\n\nLyon it is.\n\nAll say Paris. FINAL: The city")
 
 
 def test_options_change_the_methods_block_and_a_typo_is_named() -> None:

@@ -26,7 +26,8 @@ class Change:
 
 
 _OPTION = re.compile(r"^(?P<lead>[ \t]*\(?)(?P<letter>[A-J])(?P<tail>[).:])[ \t]+(?P<text>\S.*)$", re.MULTILINE)
-_SAME_FACTS = re.compile(r"\d+(?:[.,]\d+)*")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_QUOTED = re.compile(r"\"([^\"\n]+)\"|\u201c([^\u201d\n]+)\u201d|(?<!\w)'([^'\n]+)'(?!\w)")
 
 
 async def option_order(problem: Problem, think: Think, settings: System2Settings) -> Change | None:
@@ -72,9 +73,18 @@ async def paraphrase(problem: Problem, think: Think, settings: System2Settings) 
         max_tokens=settings.max_tokens,
     )
     text = call.completions[0].text.strip()
-    if not text or sorted(_SAME_FACTS.findall(text)) != sorted(_SAME_FACTS.findall(problem.text)):
+    if not keeps_facts(problem.text, text):
         return None
+    think.hand_on(text, call)
     return Change(problem.reworded(text), {})
+
+
+def keeps_facts(text: str, reworded: str) -> bool:
+    """Whether the same numbers, as often, and every quoted word are in the new text, which may quote otherwise."""
+    if not reworded or sorted(_NUMBER.findall(text)) != sorted(_NUMBER.findall(reworded)):
+        return False
+    quoted = ("".join(groups) for groups in _QUOTED.findall(text))
+    return all(words.casefold() in reworded.casefold() for words in quoted)
 
 
 CHANGES: Mapping[Perturbation, Callable[[Problem, Think, System2Settings], Awaitable[Change | None]]] = {

@@ -11,6 +11,7 @@ from agent.engine.wire import Priority, Sampling
 from agent.stage import at_stage
 from memory.errors import TimedOut
 from memory.records import Call, Completion, Message
+from policies.skills import message_text
 
 T = TypeVar("T")
 _GO_ON = {"add_generation_prompt": False, "continue_final_message": True}  # vLLM's chat fields
@@ -53,6 +54,7 @@ class Think:
         self._budget_tokens, self._budget_s = budget_tokens, budget_s
         self._clock, self._started = clock, clock()
         self._calls: list[Call] = []
+        self._questions: dict[str, int] = {}  # a question that a call wrote, to that call
         self._reserved = 0  # tokens promised to calls in flight
 
     @property
@@ -69,6 +71,10 @@ class Think:
     def seconds(self) -> float:
         """Wall time since the thought began."""
         return self._clock() - self._started
+
+    def hand_on(self, text: str, call: Call) -> None:
+        """Calls that have no parent and are asked about `text` are made from `call`, which wrote it."""
+        self._questions[text] = call.id
 
     async def ask(
         self,
@@ -96,9 +102,13 @@ class Think:
             raise TimedOut(f"System 2 ran out of its {self._budget_s:g} s; raise system2.budget_s.") from error
         finally:
             self._reserved -= limit * n
-        call = Call(len(self._calls), stage, tuple(parents), tuple(messages), done)
+        call = Call(len(self._calls), stage, parents or self._written_by(messages), tuple(messages), done)
         self._calls.append(call)
         return call
+
+    def _written_by(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        texts = [message_text(message) for message in messages]
+        return tuple(i for asked, i in self._questions.items() if any(asked in text for text in texts))
 
     def _affordable(self, max_tokens: int, n: int) -> int:
         """Tokens per sample that the budget leaves, up to `max_tokens`."""
