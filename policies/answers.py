@@ -31,11 +31,21 @@ _QUOTED = re.compile(
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _LETTERED = re.compile(r"\(([A-J])\)|^\W{0,3}([A-J])[.):](?=\s|$)", re.MULTILINE)
 _VERDICT_BRACKETS = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
+_VERDICT_MARK = re.compile(
+    r"\b(?:verdict|winner|judge?ment|better (?:one|response|output|assistant))\b(?:\s+is\b)?", re.IGNORECASE
+)
+_VERDICT_HEAD = re.compile(  # a small "a" is an article unless nothing follows it
+    r"(?i:the )?(?i:assistant|response|output|answer)?\s*[\[(*\"']*"
+    r"(?:(?P<tie>(?i:(?:a )?tie)\b)|(?P<who>[ABC]\b|[abc](?=\W*\Z)))"
+)
+_IS = r"(?:is|was|seems|looks|provides|gives|wins)(?:\s+(?:a|the|clearly|slightly|much|overall))*"
+_BEST = r"(?:better|best|winner|superior|preferable)"
 _VERDICT_WORDS = re.compile(
-    r"\b(?:assistant|answer|response|output)\s+\(?(?P<who>[ab])\)?(?:'s (?:answer|response|output))?\s+"
-    r"(?:is|was|provides|gives|wins)(?:\s+(?:a|the|clearly|slightly|much))*\s+(?:better|best|winner|superior|more)"
-    r"|(?P<tie>\b(?:a tie|tie\b|equally good))",
-    re.IGNORECASE,
+    r"\b(?i:assistant|answer|response|output)\s+\(?(?P<who>[ABab])\)?(?i:'s (?:answer|response|output))?\s+"
+    rf"(?i:{_IS}\s+(?:{_BEST}|more))"
+    rf"|(?<!\bif )(?<!\bor )(?<!\bnor )(?<!\bwhether )\b(?P<bare>[AB])\s+(?i:wins\b|{_IS}\s+{_BEST})"
+    r"|\b(?i:prefer|choose|pick)\s+(?i:assistant|answer|response|output)?\s*\(?(?P<picked>[AB])\b"
+    r"|(?i:\b(?:a tie|tie\b|equally good|neither\b[^.\n]{0,40} better))"
 )
 
 
@@ -60,7 +70,7 @@ def find(text: str, answer_type: AnswerType, choices: Sequence[str] = (), *, mar
         return _find_verdict(text)
     if answer_type is AnswerType.FREE_TEXT:
         return _find_free_text(text)
-    for part in reversed(_marked_parts(text)):
+    for part in reversed(_marked_parts(text, _MARKER)):
         found = _find_in_marked(part, answer_type, choices)
         if found is not None:
             return found
@@ -116,9 +126,9 @@ def fold(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
-def _marked_parts(text: str) -> list[str]:
+def _marked_parts(text: str, *markers: re.Pattern[str]) -> list[str]:
     """What follows each marker up to the end of its line (the next where that is empty), in text order."""
-    parts = [(m.start(), text[m.end() :]) for m in _MARKER.finditer(text)]
+    parts = [(m.start(), text[m.end() :]) for marker in markers for m in marker.finditer(text)]
     parts += [(i, body) for i, body in _boxed(text)]
     return [_first_line(rest) for _, rest in sorted(parts, key=lambda part: part[0])]
 
@@ -202,7 +212,7 @@ def _exact_choice(answer: str, choices: Sequence[str]) -> str | None:
     for choice in choices:
         if _words(choice) == _words(bare):
             return choice
-    letter = re.match(r"(?:option |choice )?[\[({*\"']*([A-Ja-j])(?:[\])}.:,*\"']|\s*[-\u2013:]\s|$)", bare)
+    letter = re.match(r"(?i:option |choice )?[\[({*\"']*([A-Ja-j])(?:[\])}.:,*\"']|\s*[-\u2013:]\s|$)", bare)
     if letter is None:
         return None
     index = ord(letter[1].upper()) - ord("A")
@@ -219,15 +229,15 @@ def _find_verdict(text: str) -> str | None:
     brackets = _VERDICT_BRACKETS.findall(text)
     if brackets:
         return str(brackets[-1])
-    alone = re.fullmatch(r"\W*(A|B|C|tie)\W*", text, re.IGNORECASE)
+    alone = re.fullmatch(r"\W*(?:(?:assistant|answer|response|output)\W+)?(A|B|C|tie)\W*", text, re.IGNORECASE)
     if alone:
         return alone[1]
-    for part in reversed(_marked_parts(text)):
-        letter = re.match(r"(?:assistant |response |output |answer )?[\[(*]*([ABC]|tie)\b", part, re.IGNORECASE)
-        if letter:
-            return letter[1]
+    for part in reversed(_marked_parts(text, _MARKER, _VERDICT_MARK)):
+        head = _VERDICT_HEAD.match(part)
+        if head:
+            return head["who"] or "tie"
     words = list(_VERDICT_WORDS.finditer(text))
-    return None if not words else words[-1]["who"] or "tie"
+    return None if not words else words[-1]["who"] or words[-1]["bare"] or words[-1]["picked"] or "tie"
 
 
 def _find_free_text(text: str) -> str | None:
