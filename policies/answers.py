@@ -30,6 +30,7 @@ _QUOTED = re.compile(
 )
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _LETTERED = re.compile(r"\(([A-J])\)|^\W{0,3}([A-J])[.):](?=\s|$)", re.MULTILINE)
+_FINAL = re.compile(r"\bfinal(?: answer)?\**:|\bfinal answer[*_#]*\n", re.IGNORECASE)
 _VERDICT_BRACKETS = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
 _VERDICT_MARK = re.compile(
     r"\b(?:verdict|winner|judge?ment|better (?:one|response|output|assistant))\b(?:\s+is\b)?", re.IGNORECASE
@@ -69,7 +70,7 @@ def find(text: str, answer_type: AnswerType, choices: Sequence[str] = (), *, mar
     if answer_type is AnswerType.VERDICT:
         return _find_verdict(text)
     if answer_type is AnswerType.FREE_TEXT:
-        return _find_free_text(text)
+        return _find_free_text(text, marked_only=marked_only)
     for part in reversed(_marked_parts(text, _MARKER)):
         found = _find_in_marked(part, answer_type, choices)
         if found is not None:
@@ -240,6 +241,7 @@ def _find_verdict(text: str) -> str | None:
     return None if not words else words[-1]["who"] or words[-1]["bare"] or words[-1]["picked"] or "tie"
 
 
-def _find_free_text(text: str) -> str | None:
-    final = re.split(r"\bfinal(?: answer)?:", text, flags=re.IGNORECASE)[-1].strip("* \n")
-    return final or None
+def _find_free_text(text: str, *, marked_only: bool) -> str | None:
+    """What stands behind the last "Final answer:" or "FINAL:" that something stands behind, else the whole text."""
+    parts = [part.strip("* \n") for part in _FINAL.split(text)]
+    return next((part for part in reversed(parts[marked_only:]) if part), None)

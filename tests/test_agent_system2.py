@@ -187,6 +187,26 @@ def test_few_shot_examples_stand_first_and_behind_the_system_message() -> None:
     assert asked[-1]["content"] == "2 + 2?"
 
 
+async def test_an_open_question_is_answered_without_the_chain_that_led_there() -> None:
+    def script(text: str, n: int) -> str:
+        assert '"Final answer:"' in text
+        return "Light scatters. Blue scatters most.\nFinal answer: Because blue light scatters most."
+
+    thought, _ = await think_through(script, "Why is the sky blue?", skill("cot", "free_text", agreement=ONE))
+    assert thought.text == "Because blue light scatters most."
+
+
+async def test_tot_thinks_on_about_an_open_question_until_it_says_the_answer() -> None:
+    def script(text: str, n: int) -> str:
+        if "one word" in text:
+            return "sure"
+        return "Final answer: It scatters." if "Light" in text else "Light is in play."
+
+    rule = skill("tot", "free_text", agreement=ONE, options={"propose": 1, "values": 1})
+    thought, _ = await think_through(script, "Why is the sky blue?", rule)
+    assert (thought.text, [call.stage for call in thought.calls].count("propose")) == ("It scatters.", 2)
+
+
 async def test_two_call_reasoning_hands_each_sample_back() -> None:
     def script(text: str, n: int) -> str | list[str]:
         return ["First way.", "Second way."] if n == 0 else "The answer is 7."

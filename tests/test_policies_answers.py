@@ -178,6 +178,24 @@ def test_free_text_behind_final_in_any_case() -> None:
     assert answers.extract(text, AnswerType.FREE_TEXT) == "The sky is blue due to the sun's blue light."
 
 
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("Step 1: think.\n\n**Final answer:** It is blue.\nVery blue.", "It is blue. Very blue."),
+        ("Thinking.\n### Final Answer\nIt is blue.", "It is blue."),
+        ("It is blue.\nFinal answer:", "It is blue."),  # cut off where it would have begun
+        ("It is blue.", "It is blue."),
+    ],
+)
+def test_a_free_answer_is_told_from_its_reasoning(text: str, want: str) -> None:
+    assert answers.extract(text, AnswerType.FREE_TEXT) == want
+
+
+def test_a_free_text_without_the_marker_is_not_marked() -> None:
+    assert answers.extract("It is blue.", AnswerType.FREE_TEXT, marked_only=True) is None
+    assert answers.extract("Hm. Final: blue.", AnswerType.FREE_TEXT, marked_only=True) == "blue."
+
+
 def test_find_keeps_the_words_as_written() -> None:
     assert answers.find("The answer is $1,234.50 in all.", AnswerType.NUMBER) == "$1,234.50"
 

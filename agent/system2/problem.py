@@ -16,6 +16,7 @@ _FORMS = {
     AnswerType.SHORT_TEXT: "The answer is <answer>.",
     AnswerType.VERDICT: "[[A]] if A is better, [[B]] if B is better, [[C]] for a tie.",
 }
+_FREE_TEXT_REQUEST = 'Then write "Final answer:" and behind it the whole answer, as the user should read it.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class Problem:
 
     @property
     def form_request(self) -> str:
-        """A sentence that asks for that last line, "" for free text."""
-        return f"End with the line: {self.form}" if self.form else ""
+        """A sentence that asks for that last line; of a free text, for the answer apart from the reasoning."""
+        return f"End with the line: {self.form}" if self.form else _FREE_TEXT_REQUEST
 
     def reworded(self, text: str) -> Problem:
         """The same conversation with another text for the question."""

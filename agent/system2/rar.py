@@ -47,7 +47,7 @@ def one_step(problem: Problem, settings: System2Settings) -> tuple[Message, ...]
         (f"{e.question}\n{request}", f"Reworded: {e.reasoning}\nThe answer is {e.answer}.")
         for e in problem.skill.examples
     ]
-    form = f" {problem.form_request}" if problem.form and not shots else ""
+    form = f" {problem.form_request}" if not shots else ""
     return with_turns(problem.reworded(f"{problem.text}\n{request}{form}"), shots)
 
 

@@ -61,7 +61,7 @@ def answering(problem: Problem, settings: System2Settings, rewritten: str) -> tu
     shots = [
         (cleaned(e.reasoning) + suffix, f"The answer is {e.answer}.") for e in problem.skill.examples if e.reasoning
     ]
-    form = f" {problem.form_request}" if problem.form and not shots else ""
+    form = f" {problem.form_request}" if not shots else ""
     return with_turns(problem.reworded(cleaned(rewritten) + suffix + form), shots)
 
 

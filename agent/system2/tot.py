@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from agent.system2.problem import Problem, user, with_turns
 from agent.system2.settings import System2Settings
 from agent.system2.think import Think, together
-from memory.records import Attempt, Message
+from memory.records import AnswerType, Attempt, Message
 from policies import answers
 
 _WEIGHTS = {"sure": 20.0, "likely": 1.0, "impossible": 0.001}
@@ -106,15 +106,16 @@ async def _value(problem: Problem, think: Think, settings: System2Settings, stat
 
 async def _finish(problem: Problem, think: Think, settings: System2Settings, state: State) -> State:
     """The best state carried on to its end, greedily."""
+    lead = "Final answer:" if problem.answer_type is AnswerType.FREE_TEXT else "The answer is"
     call = await think.ask(
         "finish",
-        _prompt(problem, settings, f"{state.text}The answer is"),
+        _prompt(problem, settings, f"{state.text}{lead}"),
         max_tokens=settings.tot.step_tokens,
         stop=("\n",),
         parents=state.calls,
         go_on=True,
     )
-    text = f"{state.text}The answer is {call.completions[0].text.strip()}"
+    text = f"{state.text}{lead} {call.completions[0].text.strip()}"
     return State(text, state.value, (call.id,), 0, True)
 
 
