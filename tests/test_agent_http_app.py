@@ -144,7 +144,9 @@ async def test_a_practised_prompt_is_thought_through_once(http: httpx.AsyncClien
     await http.get(f"/api/episodes/{first['secondnature']['episode_id']}")  # waits for its commit
     second = (await http.post("/v1/chat/completions", json=GOOD | {"practice": True})).json()
     assert first["secondnature"]["episode_id"] == second["secondnature"]["episode_id"]
-    assert first["secondnature"]["grade"] == "train"
+    told = first["secondnature"]
+    assert (told["grade"], told["votes"], told["share"]) == ("train", {"8": 4}, 1.0)
+    assert told["agreement"] == "4 of 4 attempts agree"
 
 
 async def test_episodes_are_listed_and_shown(http: httpx.AsyncClient) -> None:

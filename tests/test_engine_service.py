@@ -165,6 +165,9 @@ def test_an_episode_shows_the_tree_of_its_thought(service: Service) -> None:
     shown = service.command("episodes", "show", newest["id"]).stdout
     assert "reason" in shown
     assert newest["question"].removeprefix("What is ")[:8] in shown
+    assert all(word in shown for word in ("asked:", "-> ", "votes", "tokens", "-grade:"))
+    whole = service.command("episodes", "show", newest["id"], "--full").stdout
+    assert "[user]" in whole
 
 
 def test_feedback_is_remembered_and_unknown_episodes_are_refused(service: Service) -> None:

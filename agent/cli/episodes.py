@@ -51,13 +51,18 @@ def show_all(
 @app.command("show")
 def show(
     episode_id: Annotated[str, typer.Argument(help="an episode's id, as `episodes list` shows it")],
+    full: Annotated[bool, typer.Option("--full", help="every prompt and sample whole, not their ends alone")] = False,
     json: AsJson = False,
     config: ConfigFile = None,
     state_dir: StateDir = None,
 ) -> None:
     """One episode, with the tree of everything System 2 was asked.
 
-    Example: secondnature episodes show ep-1790000000000-0123456789ab
+    Examples:
+
+      secondnature episodes show ep-1790000000000-0123456789ab
+
+      secondnature episodes show ep-1790000000000-0123456789ab --full
     """
     from agent import views
     from agent.cli import out
@@ -71,7 +76,7 @@ def show(
     out.facts(views.episode_line(episode))
     for thought in [episode.deliberation, *(audit.deliberation for audit in audits)]:
         if thought is not None:
-            out.console.print(tree(thought))
+            out.console.print(tree(thought, full=full))
 
 
 @app.command("export")

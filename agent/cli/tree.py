@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from memory.records import Attempt, Call, Deliberation
+from policies.skills import message_text
 
 PROMPT_CHARS = 300  # characters of a prompt's last message that are shown
 SAMPLE_CHARS = 500  # characters of a sample that are shown
 
 
-def tree(deliberation: Deliberation) -> RenderableType:
-    """Prompts, samples, votes, tokens and seconds. Texts are shown literally and cut at their end."""
+def tree(deliberation: Deliberation, *, full: bool = False) -> RenderableType:
+    """Prompts, samples, votes, tokens and seconds. Texts are shown literally: the end of a prompt's last message and
+    the beginning of each sample, or with `full` every message and sample whole."""
     spent = f"{len(deliberation.calls)} calls, {deliberation.tokens} tokens, {deliberation.seconds:.1f} s"
     root = Tree(Text(f"{deliberation.method}: {spent}", style="bold"))
     branches: dict[int, Tree] = {}
     for call in deliberation.calls:
         above = branches[call.parents[-1]] if call.parents else root
         branches[call.id] = above.add(_heading(call))
-        _describe(branches[call.id], call, [a for a in deliberation.attempts if a.call == call.id])
+        branches[call.id].add(Text(_whole_prompt(call) if full else _prompt(call), style="dim"))
+        for sample in _samples(call, [a for a in deliberation.attempts if a.call == call.id], full=full):
+            branches[call.id].add(sample)
     return Group(root, _votes(deliberation))
 
 
@@ -36,19 +42,26 @@ def _heading(call: Call) -> Text:
     return text
 
 
-def _describe(branch: Tree, call: Call, votes: list[Attempt]) -> None:
-    """The prompt's last message, then every sample with its vote."""
-    prompt = str(call.messages[-1].get("content", "")) if call.messages else ""
+def _prompt(call: Call) -> str:
+    last = message_text(call.messages[-1]) if call.messages else ""
     turns = f"({len(call.messages)} messages) " if len(call.messages) > 1 else ""
-    branch.add(Text(f"asked: {turns}{_tail(prompt, PROMPT_CHARS)}", style="dim"))
+    return f"asked: {turns}{_tail(last, PROMPT_CHARS)}"
+
+
+def _whole_prompt(call: Call) -> str:
+    return "asked:\n" + "\n".join(f"[{m.get('role')}] {message_text(m).strip()}" for m in call.messages)
+
+
+def _samples(call: Call, votes: list[Attempt], *, full: bool) -> Iterator[Text]:
+    """Every sample with its vote."""
     for i, done in enumerate(call.completions):
-        text = Text(_head(done.text, SAMPLE_CHARS))
+        text = Text(done.text.strip() if full else _head(done.text, SAMPLE_CHARS))
         if done.finish_reason == "length":
             text.append(" (cut off)", style="yellow")
         for vote in (vote for vote in votes if vote.sample == i):
             text.append(f"\n-> {vote.answer if vote.answer is not None else 'no answer'}", style="green")
             text.append(f" under {vote.perturbation}" if vote.perturbation else "", style="green")
-        branch.add(text)
+        yield text
 
 
 def _votes(deliberation: Deliberation) -> RenderableType:

@@ -46,7 +46,9 @@ def provenance(episode: Episode) -> dict[str, Any]:
         "digest": episode.adapter_digest,
         "reason": episode.decision.reason,
         "votes": dict(thought.verdict.votes) if thought else None,
+        "share": thought.verdict.share if thought else None,
         "grade": thought.verdict.grade.value if thought else None,
+        "agreement": thought.verdict.reason if thought else None,
         "tokens": episode.tokens,
         "seconds": round(episode.seconds, 6),
     }
