@@ -20,10 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import httpx
 import uvloop
@@ -34,6 +36,8 @@ from rich.table import Table
 from bench.load import Burst, Target, burst, target
 from bench.served import SETTINGS, running
 
+K = TypeVar("K")
+Loading = Callable[[float], Awaitable[Burst]]  # loads something for so many seconds
 READY_S = 120.0
 LITELLM = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "secondnature" / "bench" / "litellm"
 MESSAGES = [{"role": "user", "content": "What is 12 + 30? Say the number only."}]
@@ -55,26 +59,33 @@ class Row:
 
 
 @contextlib.contextmanager
-def mocked(port: int) -> Iterator[subprocess.Popen[bytes]]:
+def mocked(port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """The mock engine on a loopback port."""
-    with listening([sys.executable, "-m", "bench.mock_engine", "--port", str(port)], f"{_local(port)}/health") as one:
+    line = [sys.executable, "-m", "bench.mock_engine", "--port", str(port), *options]
+    with listening(line, f"{local(port)}/health") as one:
         yield one
 
 
 @contextlib.contextmanager
-def litellm(port: int, engine: str) -> Iterator[subprocess.Popen[bytes]]:
-    """LiteLLM's proxy above an engine, in one process."""
+def litellm(port: int, models: Mapping[str, Sequence[str]]) -> Iterator[subprocess.Popen[bytes]]:
+    """LiteLLM's proxy in one process. `models`: each name it answers to, and the engines that its router has for it."""
     with tempfile.TemporaryDirectory(prefix="secondnature-bench-") as folder:
-        where = {"model": "openai/base", "api_base": f"{engine}/v1", "api_key": "any"}
         settings = {
-            "model_list": [{"model_name": "base", "litellm_params": where}],
+            "model_list": [
+                {
+                    "model_name": name,
+                    "litellm_params": {"model": "openai/base", "api_base": f"{url}/v1", "api_key": "any"},
+                }
+                for name, urls in models.items()
+                for url in urls
+            ],
             "litellm_settings": {"set_verbose": False, "telemetry": False},
         }
         (Path(folder) / "config.yaml").write_text(yaml.safe_dump(settings))
         line = [str(LITELLM / "bin" / "litellm"), "--config", f"{folder}/config.yaml", "--host", "127.0.0.1"]
         quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
         quiet["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"  # as the gateway has no keys here
-        with listening([*line, "--port", str(port)], f"{_local(port)}/health/liveliness", quiet) as one:
+        with listening([*line, "--port", str(port)], f"{local(port)}/health/liveliness", quiet) as one:
             yield one
 
 
@@ -95,16 +106,23 @@ async def compare(targets: list[Target], levels: list[int], rounds: int, seconds
     """Every server at every number of connections, in turn."""
     rows = []
     for level in levels:
-        found: dict[str, list[Burst]] = {one.name: [] for one in targets}
-        for one in targets:
-            await burst(one, level, 1.0)  # warm
-        for _, one in itertools.product(range(rounds), targets):
-            found[one.name].append(await burst(one, level, seconds))
-        rows += [_row(name, level, bursts) for name, bursts in found.items()]
+        found = await in_turn({one.name: partial(burst, one, level) for one in targets}, rounds, seconds)
+        rows += [row(name, level, bursts) for name, bursts in found.items()]
     return rows
 
 
-def _row(what: str, level: int, bursts: list[Burst]) -> Row:
+async def in_turn(loads: Mapping[K, Loading], rounds: int, seconds: float) -> dict[K, list[Burst]]:
+    """Each load once a round, so that a drift of the machine hits all alike."""
+    found: dict[K, list[Burst]] = {name: [] for name in loads}
+    for load in loads.values():
+        await load(min(1.0, seconds))  # warm
+    for _, name in itertools.product(range(rounds), loads):
+        found[name].append(await loads[name](seconds))
+    return found
+
+
+def row(what: str, level: int, bursts: Sequence[Burst]) -> Row:
+    """Medians over the rounds."""
     return Row(
         what=what,
         connections=level,
@@ -143,7 +161,8 @@ def _answers(url: str) -> bool:
     return False
 
 
-def _local(port: int) -> str:
+def local(port: int) -> str:
+    """A loopback port's address."""
     return f"http://127.0.0.1:{port}"
 
 
@@ -167,7 +186,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8930, help="of the mock; the proxy takes the next one")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    version, engine = install_litellm(), _local(given.port)
+    version, engine = install_litellm(), local(given.port)
     with contextlib.ExitStack() as stack:
         mock = stack.enter_context(mocked(given.port))
         ours = stack.enter_context(running(SETTINGS | {"engine": {"urls": [engine]}}))
@@ -178,8 +197,8 @@ def main() -> None:
             target("gateway", ours.url + path, body, pids=[ours.process.pid]),
         ]
         if version:
-            proxy = stack.enter_context(litellm(given.port + 1, engine))
-            url = _local(given.port + 1) + path
+            proxy = stack.enter_context(litellm(given.port + 1, {"base": [engine]}))
+            url = local(given.port + 1) + path
             targets.append(target("LiteLLM", url, ASKED | {"model": "base"}, pids=[proxy.pid]))
         rows = uvloop.run(compare(targets, given.connections, given.rounds, given.seconds))
     if given.json:
