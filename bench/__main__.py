@@ -11,6 +11,7 @@ FULL = (
     ("bench.gateway",),
     ("bench.beside",),
     ("bench.proxies",),
+    ("bench.engines",),
     ("bench.thinking",),
     ("bench.parts",),
     ("bench.start",),
@@ -26,6 +27,8 @@ FULL = (
 QUICK = (
     ("bench.gateway", "--pairs", "12", "--rounds", "1", "--seconds", "4", "--levels", "8", "--swaps", "2"),
     ("bench.proxies", "--rounds", "1", "--seconds", "2", "--connections", "1", "64"),
+    ("bench.engines", "--engines", "1", "2", "--service-ms", "100", "--seconds", "1", "--rounds", "1", "--kills", "1",
+     "--parts", "scaling", "prefixes", "kill", "--without-litellm"),
     ("bench.thinking", "--questions", "1"),
     ("bench.start", "--repeats", "2"),
     ("bench.train", "--size", "tiny"),
@@ -34,7 +37,7 @@ QUICK = (
     ("bench.whatif", "--rows", "200000"),
     ("bench.insight", "--rows", "50000"),
     ("bench.fleet", "--episodes", "2000"),
-)
+)  # fmt: skip
 
 
 def main() -> int:
