@@ -215,8 +215,9 @@ TASKS: Mapping[str, Task] = {
             setup=(
                 "A question and two answers; people's verdict is known. Agreement is with people, on the pairs as "
                 "asked; a pair is inconsistent when swapping the answers does not swap the verdict. The paper's "
-                "numbers are OASST2's. Its filter is the order swap: a lesson keeps its verdict when the answers "
-                "change places. BSM judges by two criteria, the paper's by up to five."
+                "numbers are OASST2's and MT-Bench's (tokens: OASST2's). Its filter is the order swap: a lesson "
+                "keeps its verdict when the answers change places. BSM judges by two criteria, the paper's by up "
+                "to five."
             ),
             skill=JUDGE,
             ways={
@@ -231,13 +232,13 @@ TASKS: Mapping[str, Task] = {
                 "full": Sizes(273, 19_672, 1),
             },
             paper=(
-                PaperRow(SYSTEM1, (32.0, 56.7), 4),
-                PaperRow("System 2: CoT", (45.2, 37.7), 432.6),
-                PaperRow("System 2: BSM", (49.1, 30.4), 2117.8),
-                PaperRow(DISTILLED2, (58.4, 12.2), 4),
+                PaperRow(SYSTEM1, (32.0, 56.7, 28.1, 80.9), 4),
+                PaperRow("System 2: CoT", (45.2, 37.7, 58.9, 30.8), 432.6),
+                PaperRow("System 2: BSM", (49.1, 30.4, 64.5, 21.1), 2117.8),
+                PaperRow(DISTILLED2, (58.4, 12.2, 72.4, 9.1), 4),
             ),
             measure=judged,
-            paper_measures=("agreement", "inconsistent"),
+            paper_measures=("agreement", "inconsistent", "MT-Bench agreement", "MT-Bench inconsistent"),
             primary=frozenset(("asked",)),
             filter={"perturb": ("response_order",), "train_share": 0.75},
         ),
