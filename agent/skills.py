@@ -80,7 +80,7 @@ def matrix(memory: Memory) -> dict[str, Any]:
 
 def methods(memory: Memory, skill: str | None = None, since: float = 0.0) -> list[dict[str, Any]]:
     """What each System 2 method gained and cost, per skill; streams every thought since then (unix seconds)."""
-    thoughts = (row for row in memory.each_thought(since) if skill in (None, row[0]))
+    thoughts = (row for row in memory.each_thought(since) if skill in (None, row.skill))
     return [asdict(use) for use in by_method(thoughts)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from memory import codec, ingest, outcomes
 from memory.base import Base
@@ -151,11 +152,15 @@ class Episodes(Base):
             found.setdefault(row["episode_id"], []).append(Feedback(**row))
         return found
 
-    def answered_key(self, prompt_key: str) -> str | None:
-        """The newest episode in which System 2 answered this prompt; None: there is none committed."""
-        sql = "SELECT id FROM episodes WHERE prompt_key = ? AND method IS NOT NULL ORDER BY seq DESC LIMIT 1"
-        row = self._row(sql, (prompt_key,))
-        return None if row is None else str(row["id"])
+    def answered_key(self, prompt_key: str, skill: str, method: str, variant: str) -> tuple[str, str] | None:
+        """The newest of the last 50 episodes in which System 2 answered this prompt for this skill, by this method in
+        this variant: its id and its grade. None: there is none committed."""
+        sql = """SELECT id, grade, body FROM episodes JOIN bodies USING (seq)
+                 WHERE prompt_key = ? AND skill = ? AND method = ? ORDER BY seq DESC LIMIT 50"""
+        for row in self._rows(sql, (prompt_key, skill, method)):
+            if (orjson.loads(codec.unpack(row["body"]))["deliberation"] or {}).get("variant", "") == variant:
+                return str(row["id"]), str(row["grade"])
+        return None
 
     def taught(self, *, heldout: bool | None = False, since: float = 0.0) -> list[Episode]:
         """Episodes with a train-grade deliberation, oldest first; see `each_taught`."""

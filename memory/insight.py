@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,12 @@ FROM episodes e LEFT JOIN (SELECT episode, avg(score) AS score FROM feedback GRO
 WHERE e.kind = 'ask' AND e.mode = 'auto' AND e.asked_at >= :since AND (:any OR e.adapter IS :adapter) ORDER BY e.seq
 """
 _THOUGHTS = """
-SELECT e.seq AS at, e.skill, b.body FROM episodes e JOIN bodies b ON b.seq = e.seq
+SELECT e.seq AS at, e.skill, b.body, (SELECT avg(f.score) FROM feedback f WHERE f.episode = e.seq) AS score
+FROM episodes e JOIN bodies b ON b.seq = e.seq
 WHERE e.method IS NOT NULL AND e.kind != 'replay' AND e.asked_at >= :since AND e.seq > :after ORDER BY e.seq LIMIT :page
 """
 _AUDITS = """
-SELECT a.rowid AS at, e.skill, a.body FROM audits a JOIN episodes e ON e.seq = a.episode
+SELECT a.rowid AS at, e.skill, a.body, NULL AS score FROM audits a JOIN episodes e ON e.seq = a.episode
 WHERE a.audited_at >= :since AND a.rowid > :after ORDER BY a.rowid LIMIT :page
 """
 _TRAFFIC = """
@@ -37,6 +38,15 @@ SELECT min(CAST((asked_at - :since) / :step AS INTEGER), :last) AS bin, count(*)
        sum(system = 'system1') AS system1, sum(tokens) AS tokens, sum(seconds) AS seconds
 FROM episodes WHERE kind = 'ask' AND asked_at >= :since AND asked_at <= :until GROUP BY bin ORDER BY bin
 """
+
+
+class Thought(NamedTuple):
+    """One run of System 2, as statistics want it."""
+
+    skill: str
+    deliberation: Mapping[str, Any]  # as JSON
+    same: bool | None  # whether System 1's draft said the same; None: one of them was not understood
+    score: float | None  # 0..1, mean of what people gave its answer; None: nothing, or they read another answer
 
 
 class Insight(Base):
@@ -60,16 +70,17 @@ class Insight(Base):
         agrees, propensity = _observed(whole.pop("seq"), seen)
         return whole | {"agrees": agrees, "propensity": propensity}
 
-    def each_thought(self, since: float = 0.0) -> Iterator[tuple[str, Mapping[str, Any], bool | None]]:
-        """(skill, the deliberation as JSON, whether System 1's draft said the same) of every run of System 2, audits
-        included; None where one of them was not understood. Read `PAGE` at a time, so that memory stays flat."""
-        for skill, body in self._pages(_THOUGHTS, since):
+    def each_thought(self, since: float = 0.0) -> Iterator[Thought]:
+        """Every run of System 2, audits included. Read `PAGE` at a time, so that memory stays flat."""
+        for skill, body, score in self._pages(_THOUGHTS, since):
             if thought := body.get("deliberation"):
                 drafted, agreed = (body.get("draft") or {}).get("answer"), thought["verdict"]["answer"]
-                yield skill, thought, None if drafted is None or agreed is None else drafted == agreed
-        for skill, body in self._pages(_AUDITS, since):
+                same = None if drafted is None or agreed is None else drafted == agreed
+                # Where there was no verdict, people read and judged System 1's answer.
+                yield Thought(skill, thought, same, score if thought["verdict"]["grade"] != "none" else None)
+        for skill, body, _ in self._pages(_AUDITS, since):
             thought = body["deliberation"]
-            yield skill, thought, None if thought["verdict"]["answer"] is None else bool(body["agrees"])
+            yield Thought(skill, thought, None if thought["verdict"]["answer"] is None else bool(body["agrees"]), None)
 
     def traffic(self, since: float, until: float, bins: int) -> list[dict[str, Any]]:
         """Answers to people between two times (unix seconds), in `bins` equal spans; spans without any are left out:
@@ -104,7 +115,7 @@ class Insight(Base):
         rows = self._rows("SELECT skill, body FROM watches WHERE adapter = ?", (adapter or "",))
         return {row["skill"]: orjson.loads(row["body"]) for row in rows}
 
-    def _pages(self, sql: str, since: float) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _pages(self, sql: str, since: float) -> Iterator[tuple[str, dict[str, Any], float | None]]:
         after = -1
         while True:
             with self._read() as con:
@@ -112,7 +123,7 @@ class Insight(Base):
             if not rows:
                 return
             for row in rows:
-                yield row["skill"], orjson.loads(codec.unpack(row["body"]))
+                yield row["skill"], orjson.loads(codec.unpack(row["body"])), row["score"]
             after = int(rows[-1]["at"])
 
 

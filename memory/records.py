@@ -182,6 +182,7 @@ class Deliberation:
     text: str  # what a user is shown: the winner's own text, or the answer alone
     tokens: int  # generated tokens, over all samples (the paper's #Tok)
     seconds: float  # wall time
+    variant: str = ""  # how the method was set up, where not by its defaults (agent/system2/settings.py)
 
 
 @dataclass(frozen=True, slots=True)

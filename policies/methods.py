@@ -1,7 +1,8 @@
 """What each System 2 method gained and cost on the questions that were really asked, per skill.
 
 A method gains where its answer differs from the direct one and can be trusted: `corrected` is the share of its
-verdicts that contradict System 1's draft. It costs tokens and seconds for each of them.
+verdicts that contradict System 1's draft, and `feedback` is what people thought of its answers. It costs tokens and
+seconds for each of them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ class MethodUse:
 
     skill: str
     method: str
+    variant: str  # how it was set up, where not by its defaults
     runs: int  # deliberations, audits included
     attempts: float  # votes per run, mean
     agreement: float | None  # 0..1, mean share of the votes that the winner has; None: nobody ever won
@@ -26,6 +28,8 @@ class MethodUse:
     tokens: float  # generated tokens per run, mean
     seconds: float  # wall seconds per run, mean
     tokens_per_lesson: float | None  # generated tokens over train-grade runs; None: there was none
+    feedback: float | None  # 0..1, mean score that people gave its answers; None: they gave none
+    rated: int  # answers that were given a score
 
 
 @dataclass(slots=True)
@@ -39,19 +43,22 @@ class _Sum:
     corrected: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    rated: int = 0
+    scores: float = 0.0
 
 
-def by_method(thoughts: Iterable[tuple[str, Mapping[str, Any], bool | None]]) -> list[MethodUse]:
-    """Sums over (skill, deliberation as JSON, whether the draft said the same), in one pass, sorted by skill and
-    then by runs."""
-    sums: dict[tuple[str, str], _Sum] = {}
-    for skill, thought, same in thoughts:
-        _add(sums.setdefault((skill, str(thought["method"])), _Sum()), thought, same)
-    found = [_use(skill, method, one) for (skill, method), one in sums.items()]
-    return sorted(found, key=lambda use: (use.skill, -use.runs, use.method))
+def by_method(thoughts: Iterable[tuple[str, Mapping[str, Any], bool | None, float | None]]) -> list[MethodUse]:
+    """Sums over (skill, deliberation as JSON, whether the draft said the same, its feedback 0..1), in one pass, by
+    skill, method and variant; sorted by skill and then by runs."""
+    sums: dict[tuple[str, str, str], _Sum] = {}
+    for skill, thought, same, score in thoughts:
+        key = (skill, str(thought["method"]), str(thought.get("variant", "")))
+        _add(sums.setdefault(key, _Sum()), thought, same, score)
+    found = [_use(*key, one) for key, one in sums.items()]
+    return sorted(found, key=lambda use: (use.skill, -use.runs, use.method, use.variant))
 
 
-def _add(one: _Sum, thought: Mapping[str, Any], same: bool | None) -> None:
+def _add(one: _Sum, thought: Mapping[str, Any], same: bool | None, score: float | None) -> None:
     verdict = thought["verdict"]
     one.runs += 1
     one.attempts += len(thought["attempts"])
@@ -64,12 +71,16 @@ def _add(one: _Sum, thought: Mapping[str, Any], same: bool | None) -> None:
     if same is not None:
         one.pairs += 1
         one.corrected += not same
+    if score is not None:
+        one.rated += 1
+        one.scores += score
 
 
-def _use(skill: str, method: str, one: _Sum) -> MethodUse:
+def _use(skill: str, method: str, variant: str, one: _Sum) -> MethodUse:
     return MethodUse(
         skill=skill,
         method=method,
+        variant=variant,
         runs=one.runs,
         attempts=one.attempts / one.runs,
         agreement=one.shares / one.won if one.won else None,
@@ -79,4 +90,6 @@ def _use(skill: str, method: str, one: _Sum) -> MethodUse:
         tokens=one.tokens / one.runs,
         seconds=one.seconds / one.runs,
         tokens_per_lesson=one.tokens / one.train if one.train else None,
+        feedback=one.scores / one.rated if one.rated else None,
+        rated=one.rated,
     )

@@ -122,6 +122,24 @@ def test_methods_tell_what_they_gained_and_cost(tmp_path: Path) -> None:
     assert dates["skill"] == "dates"
 
 
+def test_methods_are_told_apart_by_variant_and_by_what_people_said(tmp_path: Path) -> None:
+    with Memory.open(tmp_path) as memory:
+        memory.remember(episode(0))
+        memory.remember(replace(episode(1), deliberation=replace(deliberation(), method="rar")))
+        memory.remember(
+            replace(episode(2), deliberation=replace(deliberation(), method="rar", variant="variant=one_step"))
+        )
+        memory.remember(replace(episode(3), deliberation=deliberation(None, Grade.NONE)))  # people read System 1's
+        for number, score in ((0, 1.0), (1, 0.0), (1, 0.5), (3, 0.0)):
+            memory.remember_feedback(f"ep-{number:08d}", score, None, "bob")
+        memory.flush()
+        cot, rar, one_step = skills.methods(memory)
+    assert [(row["method"], row["variant"]) for row in (cot, rar, one_step)] == [
+        ("cot", ""), ("rar", ""), ("rar", "variant=one_step"),
+    ]  # fmt: skip
+    assert [(row["feedback"], row["rated"]) for row in (cot, rar, one_step)] == [(1.0, 1), (0.25, 1), (None, 0)]
+
+
 def test_versions_are_exported_as_csv_and_parquet(tmp_path: Path) -> None:
     with filled(tmp_path / "state") as memory:
         rows = skills.flat(skills.versions(memory), memory.skill_states())

@@ -469,6 +469,18 @@ def test_options_change_the_methods_block_and_a_typo_is_named() -> None:
         System2Settings().for_skill(skill("rar", options={"sned": "both"}))
 
 
+def test_a_variant_says_what_makes_a_method_another() -> None:
+    told = System2Settings().variant
+    assert told(skill("rar")) == told(skill("rar", options={"send": "rephrased", "budget_s": 9.0})) == ""
+    assert (
+        told(skill("rar", options={"variant": "one_step", "temperature": 1.0})) == "temperature=1.0, variant=one_step"
+    )
+    assert told(skill("cot", examples=({"question": "1 + 1?", "answer": "2"},))) == "examples=1"
+    assert told(skill("got", options={"operations": ("generate", "score")})) == "operations=generate>score"
+    assert told(skill("vote", options={"of": "rar", "send": "both"})) == "of=rar, send=both"
+    assert told(skill("cot", options={"instruction": "Think aloud, in French."})).startswith("instruction=#")
+
+
 async def test_an_unknown_method_is_refused_by_name() -> None:
     with pytest.raises(BadConfig, match="use one of direct, cot, rar"):
         await think_through(lambda text, n: "", "?", skill("thnk"))

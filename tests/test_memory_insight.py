@@ -49,9 +49,9 @@ def test_thoughts_come_page_by_page_with_whether_the_draft_said_the_same(tmp_pat
         memory.flush()
         found = list(memory.each_thought())
     assert len(found) == 602
-    assert [same for _, _, same in found[:2]] == [False, True]
-    assert [same for _, _, same in found[-2:]] == [None, True]
-    assert {thought["method"] for _, thought, _ in found} == {"cot"}
+    assert [same for _, _, same, _ in found[:2]] == [False, True]
+    assert [same for _, _, same, _ in found[-2:]] == [None, True]
+    assert {thought["method"] for _, thought, _, _ in found} == {"cot"}
 
 
 def test_watches_lessons_and_paired_counts_are_kept(tmp_path: Path) -> None:

@@ -193,9 +193,21 @@ def test_a_practised_prompt_is_known_by_its_key(memory: Memory) -> None:
     memory.remember(episode(1))
     memory.remember(accepted(2))
     memory.flush()
-    assert memory.answered_key(episode(1).ask.prompt_key) == "ep-00000001"
-    assert memory.answered_key(accepted(2).ask.prompt_key) is None
-    assert memory.answered_key("f" * 64) is None
+    assert memory.answered_key(episode(1).ask.prompt_key, "sums", "cot", "") == ("ep-00000001", "train")
+    assert memory.answered_key(accepted(2).ask.prompt_key, "sums", "cot", "") is None
+    assert memory.answered_key("f" * 64, "sums", "cot", "") is None
+
+
+def test_another_skill_method_or_variant_has_not_answered_a_prompt(memory: Memory) -> None:
+    key = episode(1).ask.prompt_key
+    both = replace(deliberation(grade=Grade.SERVE), method="rar", variant="send=both")
+    memory.remember(episode(1))
+    memory.remember(episode(2, prompt_key=key, deliberation=both))
+    memory.flush()
+    assert memory.answered_key(key, "sums", "cot", "") == ("ep-00000001", "train")
+    assert memory.answered_key(key, "sums", "rar", "send=both") == ("ep-00000002", "serve")
+    for asked in (("dates", "cot", ""), ("sums", "rar", ""), ("sums", "cot", "variant=two_calls")):
+        assert memory.answered_key(key, *asked) is None
 
 
 def test_infinite_logprobs_stay_infinite(memory: Memory) -> None:

@@ -21,6 +21,7 @@ from agent.http import shape
 from agent.http.access import Identity, identity, require
 from agent.http.guard import spent, spent_so_far
 from agent.http.passthrough import forwarded, forwarded_stream
+from agent.practised import answered_before
 from agent.routing import unusual
 from agent.stream import Piece, streamed, streams_live
 from memory.errors import BadInput, CallerGone, NotFound, SecondNatureError
@@ -126,8 +127,8 @@ async def _answered(day: Day, ask: Ask, skill: SkillSettings, wanted: ChatReques
     """The day's answer; a practised prompt that System 2 has answered before is not thought through again."""
     if not wanted.practice:
         return await answer(day, ask, skill)
-    before = day.memory.answered_key(ask.prompt_key)
-    return day.memory.episode(before) if before else await answer(day, ask, skill, kind="practice")
+    before = answered_before(day, ask.prompt_key, skill)
+    return day.memory.episode(before[0]) if before else await answer(day, ask, skill, kind="practice")
 
 
 def parse(body: bytes) -> ChatRequest:

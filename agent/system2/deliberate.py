@@ -61,6 +61,7 @@ async def deliberate(problem: Problem, think: Think, settings: System2Settings) 
         shown(problem, attempts, verdict),
         think.tokens,
         think.seconds,
+        settings.variant(skill),
     )
 
 

@@ -3,6 +3,7 @@ block."""
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Literal
 
 from pydantic import Field, ValidationError
@@ -156,6 +157,18 @@ class System2Settings(Settings):
                 f"skill {skill.name}: options: {where}: {first['msg']}; options of {skill.method}: {known}"
             ) from error
 
+    def variant(self, skill: SkillSettings) -> str:
+        """What makes the skill's method another than its defaults, to tell runs apart: "variant=one_step, ..."; "" if
+        nothing does. A long text is told by the head of its hash, examples by their number; the vote is left out.
+        """
+        of = {"of": voted(skill).method} if skill.method == "vote" else {}
+        own, skill = self.for_skill(skill), voted(skill)
+        block, usual = getattr(own, skill.method, None), getattr(System2Settings(), skill.method, None)
+        told = of | {name: value for name, value in block or () if value != getattr(usual, name)}
+        told |= {name: getattr(own, name) for name in _SAMPLING & skill.options.keys()}
+        told |= {"examples": len(skill.examples)} if skill.examples else {}
+        return ", ".join(f"{name}={_short(value)}" for name, value in sorted(told.items()))
+
 
 def voted(skill: SkillSettings) -> SkillSettings:
     """The skill whose method is voted over: of `vote` that is its option `of`, else the direct answer. Every
@@ -166,4 +179,12 @@ def voted(skill: SkillSettings) -> SkillSettings:
     return skill.model_copy(update={"method": str(skill.options.get("of", "direct")), "options": rest})
 
 
-_SHARED = frozenset({"temperature", "max_tokens", "budget_tokens", "budget_s"})
+def _short(value: object) -> str:
+    """A setting's value; a text that would fill a table's column by the first six digits of its sha256."""
+    said = ">".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return said if len(said) <= SHORT_CHARS else f"#{sha256(said.encode()).hexdigest()[:6]}"
+
+
+SHORT_CHARS = 16
+_SAMPLING = frozenset({"temperature", "max_tokens"})
+_SHARED = _SAMPLING | {"budget_tokens", "budget_s"}
