@@ -72,6 +72,7 @@ class Daemon:
             audits=Audits(memory, config.audit, room.audit_active, room.audit_waiting),
             system1_room=Room("System 1", room.system1_active, room.system1_waiting),
             system2_room=Room("System 2", room.system2_active, room.system2_waiting),
+            practice_room=Room("practice", room.system2_active, room.system2_waiting),
             base=self.base,
             chance=random.random,
             mixing_fault=self.mixing_fault,

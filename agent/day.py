@@ -51,6 +51,7 @@ class Day:
     audits: Audits
     system1_room: Room
     system2_room: Room
+    practice_room: Room  # before both: so many practised prompts stand among people's at those two doors, and no more
     base: str  # the engine's name for the frozen base model
     chance: Callable[[], float]  # uniform in [0, 1)
     clock: Callable[[], float] = time.perf_counter  # seconds

@@ -3,136 +3,161 @@
 from __future__ import annotations
 
 import asyncio
-import csv
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from memory.errors import BadInput
-from policies.skills import prompt_key
+from agent.patience import GONE_S, Patience, duration, sentence
+from agent.prompts import Prompt
+from memory.errors import BadInput, SecondNatureError
+from policies.skills import last_user_text
 
-NAMES = ("prompt", "question", "text", "input", "instruction")
-PATIENCE_S = 3600.0
-TRIES = 5  # per prompt, where the service says that it is busy or its engine restarts
-
-
-def read_prompts(path: Path, column: str | None = None) -> list[str]:
-    """The prompts of a file, each once, in order.
-
-    .jsonl: objects or strings; .csv: a named column; .parquet, or a folder of them: a named column; else one a line.
-    Raises BadInput naming the line or the column.
-    """
-    if not path.exists():
-        raise BadInput(f"{path} does not exist")
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    kind = ".parquet" if path.is_dir() else path.suffix.lower()
-    found = readers.get(kind, _lines)(path, column)
-    try:
-        once = {prompt_key(({"role": "user", "content": text},)): text for text in found if text.strip()}
-    except (ValueError, csv.Error, OSError) as error:  # not UTF-8, no CSV, no Parquet (pyarrow's are ValueErrors)
-        raise BadInput(f"{path} cannot be read as {kind.lstrip('.') or 'text'}: {error}") from None
-    if not once:
-        raise BadInput(f"{path} holds no prompts")
-    return list(once.values())
+ROUTE = "/api/practice"
+ANSWER_S = 3600.0  # seconds that one prompt may take, its turn in the service's queue included
+BATCH, BATCH_BYTES = 200, 200_000  # prompts looked up at once, and bytes of them: a body has its limit
+GRADES = ("train", "serve", "none")
 
 
-def _lines(path: Path, _column: str | None) -> Iterator[str]:
-    yield from path.read_text(encoding="utf-8").splitlines()
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a file is practised."""
 
-
-def _jsonl(path: Path, column: str | None) -> Iterator[str]:
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise BadInput(f"{path}, line {number}: not valid JSON: {error}") from None
-        yield row if isinstance(row, str) else _cell(row, column, f"{path}, line {number}")
-
-
-def _csv(path: Path, column: str | None) -> Iterator[str]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
-            yield _cell(row, column, f"{path}, line {number}")
-
-
-def _parquet(path: Path, column: str | None) -> Iterator[str]:
-    import pyarrow.dataset as ds
-
-    data = ds.dataset(path, format="parquet")
-    name = column or next((n for n in NAMES if n in data.schema.names), None)
-    if name is None or name not in data.schema.names:
-        raise BadInput(f"{path} has the columns {', '.join(data.schema.names)}; name one with --column")
-    for batch in data.to_batches(columns=[name]):
-        yield from (str(value) for value in batch.column(0).to_pylist() if value is not None)
-
-
-def _cell(row: Any, column: str | None, where: str) -> str:
-    if not isinstance(row, dict):
-        raise BadInput(f"{where}: expected a string or an object, not {type(row).__name__}")
-    name = column or next((n for n in NAMES if n in row), None)
-    if name is None or not isinstance(row.get(name), str):
-        raise BadInput(f"{where}: no text under {name or ' or '.join(NAMES)!r}; name the column with --column")
-    return str(row[name])
+    skill: str | None = None  # name of the skill of all prompts; None: each is recognised
+    source: str = "practice"  # who is asking, for the record
+    at_once: int = 32  # prompts under way at once; the service lets in as many as it has room for
 
 
 async def run(
     url: str,
     key: str | None,
-    prompts: Sequence[str],
-    skill: str | None,
-    source: str,
-    at_once: int,
-    console: Console | None,
+    prompts: Sequence[Prompt],
+    wanted: Wanted,
+    console: Console,
+    *,
+    bar: bool = True,
+    gone_s: float = GONE_S,
 ) -> dict[str, Any]:
-    """Ask every prompt; returns counts by grade. A prompt that fails is counted, told, and does not stop the rest."""
+    """Practise every prompt that the service does not know yet; returns counts by grade, and of those known before.
+
+    A prompt that fails for a reason of its own is counted, told, and does not stop the rest. Raises SecondNatureError
+    where the service stays away or nothing more can be asked of it; what was answered is remembered.
+    """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     counts: Counter[str] = Counter()
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S, limits=httpx.Limits()) as client:
-        model = (await client.get("/v1/models")).raise_for_status().json()["data"][0]["id"]
-        fixed = {"model": model, "practice": True, "source": source} | ({"skill": skill} if skill else {})
-        queue = iter(prompts)
-        with _bar(console, len(prompts)) as (bars, bar):
 
-            async def work() -> None:
-                for prompt in queue:
-                    counts[await _ask(client, fixed, prompt, console)] += 1
-                    bars.update(bar, advance=1, said=", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
+    def tell(text: str) -> None:
+        console.print(text, style="yellow", markup=False, highlight=False)
 
-            await asyncio.gather(*(work() for _ in range(at_once)))
-    return {"prompts": len(prompts), **{k: counts[k] for k in ("train", "serve", "none", "failed")}}
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=wanted.at_once)
+    async with httpx.AsyncClient(
+        base_url=url, headers=headers, timeout=httpx.Timeout(ANSWER_S, connect=10), limits=limits
+    ) as client:
+        service = Patience(client, tell, gone_s=gone_s)
+        grades = await _known(service, prompts, wanted)
+        before = Counter(grade for grade in grades if grade)
+        rest = [prompt for prompt, grade in zip(prompts, grades, strict=True) if grade is None]
+        with _bar(console if bar else None, before.total(), len(prompts), counts) as step:
+
+            async def practise(prompt: Prompt) -> None:
+                counts[await _practised(service, prompt, wanted, tell)] += 1
+                step()
+
+            try:
+                await _all(rest, practise, wanted.at_once)
+            except SecondNatureError as error:
+                done = before.total() + counts.total() - counts["failed"]
+                said = f"{error.message.rstrip('.')}. {done} of {len(prompts)} prompts are answered and remembered"
+                raise type(error)(f"{said}: the same command goes on with the rest") from None
+    found = {grade: before[grade] + counts[grade] for grade in GRADES}
+    return {"prompts": len(prompts), "known": before.total(), **found, "failed": counts["failed"]}
 
 
-async def _ask(client: httpx.AsyncClient, fixed: dict[str, Any], prompt: str, console: Console | None) -> str:
-    body = fixed | {"messages": [{"role": "user", "content": prompt}]}
-    for _ in range(TRIES):
-        said = await client.post("/v1/chat/completions", json=body)
-        if said.status_code not in (429, 503):
-            break
-        await asyncio.sleep(float(said.headers.get("Retry-After", "2")))
-    if said.status_code != 200:
-        if console:
-            console.print(f"{prompt[:60]!r}: {said.json()['error']['message']}", style="red", markup=False)
-        return "failed"
-    return str(said.json()["secondnature"]["grade"] or "none")
+async def _all(prompts: Sequence[Prompt], practise: Callable[[Prompt], Awaitable[None]], at_once: int) -> None:
+    queue = iter(prompts)
+
+    async def work() -> None:
+        for prompt in queue:
+            await practise(prompt)
+
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(min(at_once, len(prompts))):
+                workers.create_task(work())
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+async def _practised(service: Patience, prompt: Prompt, wanted: Wanted, tell: Callable[[str], None]) -> str:
+    said = await service.post(ROUTE, {"messages": prompt, "skill": wanted.skill, "source": wanted.source})
+    if said.status_code == 200:
+        return str(said.json()["grade"])
+    tell(f"{last_user_text(prompt)[:60]!r}: {sentence(said)}")
+    return "failed"
+
+
+async def _known(service: Patience, prompts: Sequence[Prompt], wanted: Wanted) -> list[str | None]:
+    """The grade of each prompt's answer of an earlier run; None: it has none."""
+    grades: list[str | None] = []
+    for batch in batches(prompts):
+        said = await service.post(f"{ROUTE}/known", {"prompts": batch, "skill": wanted.skill})
+        if said.status_code == 413:  # one that is too large for the service: each is told so in its turn
+            grades += [None] * len(batch)
+        elif said.status_code == 200:
+            grades += said.json()["grades"]
+        else:
+            raise BadInput(sentence(said))
+    return grades
+
+
+def batches(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
+    """The prompts in order, `BATCH` at most and about `BATCH_BYTES` at a time."""
+    batch: list[Prompt] = []
+    size = 0
+    for prompt in prompts:
+        length = len(orjson.dumps(prompt))
+        if batch and (len(batch) == BATCH or size + length > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(prompt)
+        size += length
+    if batch:
+        yield batch
+
+
+def seconds_left(done: int, total: int, elapsed_s: float) -> float | None:
+    """How long the rest takes at the rate so far; None before the first is done. `done` of `total` in `elapsed_s`."""
+    return elapsed_s / done * (total - done) if done else None
+
+
+def progress(known: int, counts: Mapping[str, int], total: int, elapsed_s: float) -> str:
+    """What the line says: what was passed over, what was done, by grade, and the time left for the rest.
+
+    Prompts that were known before took no time, so they are no part of the estimate. `total`: with them.
+    """
+    left = seconds_left(sum(counts.values()), total - known, elapsed_s)
+    said = [f"{known} known before"] if known else []
+    said += [f"{counts[what]} {what}" for what in (*GRADES, "failed") if counts.get(what)]
+    said += [f"{duration(left)} left"] if left else []
+    return ", ".join(said)
 
 
 @contextmanager
-def _bar(console: Console | None, total: int) -> Iterator[tuple[Progress, TaskID]]:
-    columns = (
-        TextColumn("practice"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[said]}"),
-    )
+def _bar(console: Console | None, known: int, total: int, counts: Mapping[str, int]) -> Iterator[Callable[[], None]]:
+    """The progress line while prompts are practised; call what it gives after each."""
+    columns = (TextColumn("practice"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"))
+    started = time.monotonic()
     with Progress(*columns, console=console, disable=console is None) as bars:
-        yield bars, bars.add_task("practice", total=total, said="")
+        bar = bars.add_task("practice", total=total, completed=known, said=progress(known, counts, total, 0.0))
+
+        def step() -> None:
+            bars.update(bar, advance=1, said=progress(known, counts, total, time.monotonic() - started))
+
+        yield step

@@ -78,8 +78,7 @@ def admit(usage: Usage, limits: KeyLimits, now: float) -> Admission:
         reason = f"{usage.under_way} requests of this key are under way, the most allowed is {limits.concurrent}"
         return Admission(False, reason, usage, 1.0)
     if usage.spent >= limits.tokens_per_day:
-        reason = f"this key has used its {limits.tokens_per_day} tokens of today (UTC)"
-        return Admission(False, reason, usage, (usage.day + 1) * DAY_S - now)
+        return _spent(usage, limits, now)
     if usage.bucket < 1.0:
         wait = (1.0 - usage.bucket) * 60.0 / limits.requests_per_minute
         reason = f"this key may send {limits.requests_per_minute:g} requests per minute"
@@ -88,11 +87,18 @@ def admit(usage: Usage, limits: KeyLimits, now: float) -> Admission:
     return Admission(True, "", taken)
 
 
-def finished(usage: Usage, tokens: int, now: float) -> Usage:
-    """The usage after an admitted request has ended and generated `tokens`."""
+def admit_practice(usage: Usage, limits: KeyLimits, now: float) -> Admission:
+    """Let an operator's practice in: the day's tokens hold, rate and number at once do not. A file has thousands of
+    prompts, a room of its own bounds how many are thought through at once, and people's requests count as before."""
+    usage = _refilled(usage, limits, now)
+    return _spent(usage, limits, now) if usage.spent >= limits.tokens_per_day else Admission(True, "", usage)
+
+
+def finished(usage: Usage, tokens: int, now: float, requests: int = 1) -> Usage:
+    """The usage after an admitted request has ended and generated `tokens`. `requests`: 0 for practice."""
     day = int(now // DAY_S)
     spent = tokens + (usage.spent if day <= usage.day else 0)
-    return replace(usage, under_way=max(usage.under_way - 1, 0), day=day, spent=spent)
+    return replace(usage, under_way=max(usage.under_way - requests, 0), day=day, spent=spent)
 
 
 def check_ask(
@@ -118,6 +124,11 @@ def of_key(own: Mapping[str, Any], service: KeyLimits) -> KeyLimits:
     """A key's own limits over the service's. `own`: fields of KeyLimits; others raise pydantic's error."""
     names = KeyLimits.model_fields
     return KeyLimits.model_validate({name: getattr(service, name) for name in names} | dict(own))
+
+
+def _spent(usage: Usage, limits: KeyLimits, now: float) -> Admission:
+    reason = f"this key has used its {limits.tokens_per_day} tokens of today (UTC; limits.tokens_per_day)"
+    return Admission(False, reason, usage, (usage.day + 1) * DAY_S - now)
 
 
 def _refilled(usage: Usage, limits: KeyLimits, now: float) -> Usage:

@@ -67,15 +67,15 @@ def served(state_dir: Path, n: int = 3000) -> Iterator[Served]:
 
 
 @contextmanager
-def running(daemon: Daemon, config: Config) -> Iterator[str]:
-    """The application's address while it runs, in a thread with its own event loop."""
+def running(daemon: Daemon, config: Config, port: int = 0) -> Iterator[str]:
+    """The application's address while it runs, in a thread with its own event loop. `port`: 0 for any."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.daemon = daemon
         yield
 
-    listening = take_port("127.0.0.1", 0)
+    listening = take_port("127.0.0.1", port)
     wanted = uvicorn.Config(
         build(config, lifespan), log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1
     )

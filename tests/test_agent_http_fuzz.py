@@ -28,11 +28,12 @@ from agent.config import Config, load
 from agent.engine.client import Raw
 from agent.fleet import Fleet
 from agent.http.app import build, no_lifespan
-from agent.practice import read_prompts
+from agent.prompts import read_prompts
 from day_fakes import ScriptedEngine, day
 from memory.errors import BadConfig, BadInput
 from memory.store import Memory
 from memory_fakes import adapter, episode
+from policies.skills import last_user_text
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))  # requests made up for each route, twice: in form and out of form
 OPEN = {"/healthz", "/readyz"}
@@ -238,7 +239,7 @@ def test_any_file_of_prompts_is_read_or_refused_with_a_sentence(
         assert str(path) in error.message  # noqa: PT017 - either outcome is right, and each has its form
         return
     assert found
-    assert all(isinstance(text, str) and text.strip() for text in found)
+    assert all(last_user_text(prompt).strip() for prompt in found)
 
 
 def test_the_memory_under_the_fuzzed_service_is_whole(app: FastAPI) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from memory.errors import BadInput, TooLarge
-from policies.limits import DAY_S, KeyLimits, LimitSettings, admit, check_ask, finished, fresh, of_key
+from policies.limits import DAY_S, KeyLimits, LimitSettings, admit, admit_practice, check_ask, finished, fresh, of_key
 
 LIMITS = KeyLimits(requests_per_minute=60, burst=3, concurrent=2, tokens_per_day=100)
 NOON = 20_000 * DAY_S + DAY_S / 2
@@ -43,6 +43,21 @@ def test_the_days_tokens_end_and_return_at_midnight():
     assert not refused.allowed
     assert refused.retry_after_s == DAY_S / 2
     assert admit(refused.usage, LIMITS, NOON + DAY_S / 2).allowed
+
+
+def test_practice_is_held_to_the_days_tokens_alone():
+    usage = fresh(LIMITS, NOON)
+    for _ in range(10):
+        admission = admit_practice(usage, LIMITS, NOON)
+        assert admission.allowed
+        usage = admission.usage
+    assert (usage.bucket, usage.under_way) == (3.0, 0), "people's requests are counted as if there were none"
+    asked = admit(usage, LIMITS, NOON).usage
+    ended = finished(asked, 100, NOON, requests=0)
+    assert (ended.under_way, ended.spent) == (1, 100)
+    refused = admit_practice(ended, LIMITS, NOON)
+    assert (refused.allowed, refused.retry_after_s) == (False, DAY_S / 2)
+    assert "limits.tokens_per_day" in refused.reason
 
 
 def test_a_request_over_midnight_counts_for_the_new_day():

@@ -13,7 +13,7 @@ from agent.cli.options import ApiKey, AsJson, ConfigFile, StateDir, Url
 def practice(
     path: Annotated[Path, typer.Argument(help="prompts: .jsonl, .csv, .parquet (file or folder), or plain lines")],
     column: Annotated[
-        str | None, typer.Option(help="column or key that holds the prompt; else prompt, question, text")
+        str | None, typer.Option(help="column or key that holds the prompt; else prompt, question, text, messages")
     ] = None,
     skill: Annotated[str | None, typer.Option(help="skill of all prompts; else each is recognised")] = None,
     source: Annotated[str, typer.Option(help="who is asking, for the record")] = "practice",
@@ -27,7 +27,8 @@ def practice(
 ) -> None:
     """Think through every prompt in a file and remember what agrees: the paper's first two steps.
 
-    Prompts that System 2 answered before are passed over, so that an interrupted run goes on where it stopped.
+    Prompts that System 2 answered before, for the same skill by the same method, are passed over: an interrupted run
+    goes on where it stopped. While the service is busy or restarts, it waits.
 
     Examples:
 
@@ -39,11 +40,13 @@ def practice(
 
     from agent.cli import out
     from agent.cli.service import find
-    from agent.practice import read_prompts, run
+    from agent.practice import Wanted, run
+    from agent.prompts import read_prompts
 
     prompts = read_prompts(path, column)[:limit]
     service = find(config, state_dir, url, key)
-    told = asyncio.run(run(service.url, service.key, prompts, skill, source, at_once, out.errors if not json else None))
+    wanted = Wanted(skill, source, at_once)
+    told = asyncio.run(run(service.url, service.key, prompts, wanted, out.errors, bar=not json))
     if json:
         out.as_json(told)
     else:

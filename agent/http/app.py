@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from agent.config import Config
-from agent.http import chat, console, fleet, health, insight, operate, shape, trust
+from agent.http import chat, console, fleet, health, insight, operate, practice, shape, trust
 from agent.http.guard import Guard
 from memory.errors import BadInput, SecondNatureError
 
@@ -43,6 +43,7 @@ def build(config: Config, lifespan: Callable[[FastAPI], AbstractAsyncContextMana
     app.include_router(fleet.router)
     app.include_router(health.router)
     app.include_router(operate.router)
+    app.include_router(practice.router)
     app.include_router(trust.router)
     app.include_router(console.router)
     app.include_router(insight.router)

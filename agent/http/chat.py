@@ -21,11 +21,11 @@ from agent.http import shape
 from agent.http.access import Identity, identity, require
 from agent.http.guard import spent, spent_so_far
 from agent.http.passthrough import forwarded, forwarded_stream
-from agent.practised import answered_before
+from agent.practised import practised
 from agent.routing import unusual
 from agent.stream import Piece, streamed, streams_live
 from memory.errors import BadInput, CallerGone, NotFound, SecondNatureError
-from memory.records import Ask, Episode, Message, Mode
+from memory.records import Ask, Message, Mode
 from policies.limits import check_ask
 from policies.skills import SkillSettings, is_heldout, prompt_key, recognise
 
@@ -113,22 +113,15 @@ async def chat_completions(request: Request) -> Response:
     if wanted.stream and streams_live(day, ask, skill):
         pieces = streamed(day, ask, skill, partial(spent_so_far, request.scope))
         return await _live(shape.Head(day.config.http.model_name, ask), pieces, wanted)
-    episode = await until_gone(request, _answered(day, ask, skill, wanted))
-    spent(request.scope, episode.tokens)
+    work = practised(day, ask, skill) if wanted.practice else answer(day, ask, skill)
+    episode = await until_gone(request, work)
+    spent(request.scope, episode.tokens if episode.ask.id == ask.id else 0)  # what was practised before costs nothing
     headers = shape.header_lines(shape.provenance(episode))
     if wanted.stream:
         chunks = shape.finished_chunks(episode, day.config.http.model_name, wanted.reasoning, _usage(wanted))
         return StreamingResponse(chunks, media_type="text/event-stream", headers=headers)
     body = shape.completion(episode, day.config.http.model_name, wanted.reasoning)
     return Response(orjson.dumps(body), media_type="application/json", headers=headers)
-
-
-async def _answered(day: Day, ask: Ask, skill: SkillSettings, wanted: ChatRequest) -> Episode:
-    """The day's answer; a practised prompt that System 2 has answered before is not thought through again."""
-    if not wanted.practice:
-        return await answer(day, ask, skill)
-    before = answered_before(day, ask.prompt_key, skill)
-    return day.memory.episode(before[0]) if before else await answer(day, ask, skill, kind="practice")
 
 
 def parse(body: bytes) -> ChatRequest:

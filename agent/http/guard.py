@@ -24,12 +24,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.http.keys import LOCAL, Identity, KeyStore, authenticate
 from memory.errors import BadConfig, Denied, Forbidden, SecondNatureError, TimedOut, TooLarge, TooMany
-from policies.limits import DAY_S, LimitSettings, Usage, admit, finished, fresh
+from policies.limits import DAY_S, LimitSettings, Usage, admit, admit_practice, finished, fresh
 
 __all__ = ["LOCAL", "Guard", "Identity", "check_bind", "is_loopback", "spent", "spent_so_far"]
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 ANSWERS, OPERATION = "/v1/", "/api/"  # paths whose requests count against a key's limits, each kind for itself
+PRACTICE = "/api/practice"  # an operator's: it costs tokens as answers do, at any rate and in any number
 CONSOLE = "/console"
 CONSOLE_HEADER = "x-secondnature"  # no other site's page can send it without asking first (CORS)
 IDENTITY, METER = "secondnature.identity", "secondnature.meter"
@@ -120,11 +121,12 @@ class Guard:
             self._check_browser(scope, headers)
             body = _Body(receive, headers, self._limits.body_bytes)
             scope[IDENTITY] = who
-            kind = next((kind for kind in (ANSWERS, OPERATION) if scope["path"].startswith(kind)), None)
+            kinds = (PRACTICE, ANSWERS, OPERATION) if who.may("operate") else (ANSWERS, OPERATION)
+            kind = next((kind for kind in kinds if scope["path"].startswith(kind)), None)
             if kind is None:
                 await self._pass(scope, body, reply)
             else:
-                await self._within_limits((who.name, kind), who, scope, body, reply)
+                await self._within_limits(kind, who, scope, body, reply)
         except SecondNatureError as fault:
             await reply.refuse(fault, browser="mozilla/" in headers.get("user-agent", "").lower())
 
@@ -176,24 +178,26 @@ class Guard:
         if from_page and scope["method"] not in SAFE_METHODS and CONSOLE_HEADER not in headers:
             raise Forbidden(f"a page's request needs the header {CONSOLE_HEADER}: 1")
 
-    async def _within_limits(
-        self, place: tuple[str, str], who: Identity, scope: Scope, body: _Body, reply: _Reply
-    ) -> None:
+    async def _within_limits(self, kind: str, who: Identity, scope: Scope, body: _Body, reply: _Reply) -> None:
+        place = (who.name, ANSWERS if kind == PRACTICE else kind)
         await self._recall(place, who)
-        admission = admit(self._usage[place], who.limits, self._clock())
+        rule = admit_practice if kind == PRACTICE else admit
+        admission = rule(self._usage[place], who.limits, self._clock())
         self._usage[place] = admission.usage
         if not admission.allowed:
             raise TooMany(admission.reason, retry_after_s=admission.retry_after_s)
         meter = scope[METER] = Meter()
-        # What an operator orders, a backup of a large memory say, may last longer than an answer.
-        limit_s = self._limits.request_s if place[1] == ANSWERS else None
+        # What an operator orders, a backup of a large memory say, may last longer than an answer; and practice waits
+        # for its turn, however long that is.
+        limit_s = self._limits.request_s if kind == ANSWERS else None
         try:
             async with asyncio.timeout(limit_s):
                 await self._pass(scope, body, reply)
         except TimeoutError:
             raise TimedOut(f"no answer within {self._limits.request_s:g} seconds; ask for less") from None
         finally:
-            self._usage[place] = finished(self._usage[place], meter.tokens, self._clock())
+            counted = 0 if kind == PRACTICE else 1
+            self._usage[place] = finished(self._usage[place], meter.tokens, self._clock(), counted)
 
     async def _recall(self, place: tuple[str, str], who: Identity) -> None:
         """What a key has used when it is first seen: a restart must not give it the day's tokens anew."""
