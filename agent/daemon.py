@@ -79,8 +79,7 @@ class Daemon:
             not_ready=self.not_ready,
             traces=self.traces,
         )
-        self.night = Night(self.day, model)
-        self.vigil = Vigil(self.day, config.drift)
+        self.night, self.vigil = Night(self.day, model), Vigil(self.day, config.drift)
         self.scheduler = Scheduler(memory, config.schedule, lambda: self.night.running, self.learn)
         self.started_at = time.time()
         self.mixing: EngineCheck | None = None  # None: not checked yet

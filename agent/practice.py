@@ -23,6 +23,7 @@ from policies.skills import last_user_text
 ROUTE = "/api/practice"
 ANSWER_S = 3600.0  # seconds that one prompt may take, its turn in the service's queue included
 BATCH, BATCH_BYTES = 200, 200_000  # prompts looked up at once, and bytes of them: a body has its limit
+LINE_S = 60.0  # seconds between two lines of progress in a log
 GRADES = ("train", "serve", "none")
 
 
@@ -50,16 +51,12 @@ async def run(
     A prompt that fails for a reason of its own is counted, told, and does not stop the rest. Raises SecondNatureError
     where the service stays away or nothing more can be asked of it; what was answered is remembered.
     """
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
     counts: Counter[str] = Counter()
 
     def tell(text: str) -> None:
-        console.print(text, style="yellow", markup=False, highlight=False)
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=wanted.at_once)
-    async with httpx.AsyncClient(
-        base_url=url, headers=headers, timeout=httpx.Timeout(ANSWER_S, connect=10), limits=limits
-    ) as client:
+    async with _client(url, key) as client:
         service = Patience(client, tell, gone_s=gone_s)
         grades = await _known(service, prompts, wanted)
         before = Counter(grade for grade in grades if grade)
@@ -78,6 +75,12 @@ async def run(
                 raise type(error)(f"{said}: the same command goes on with the rest") from None
     found = {grade: before[grade] + counts[grade] for grade in GRADES}
     return {"prompts": len(prompts), "known": before.total(), **found, "failed": counts["failed"]}
+
+
+def _client(url: str, key: str | None) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    patient = httpx.Timeout(ANSWER_S, connect=10)
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=patient, limits=httpx.Limits())  # no limit
 
 
 async def _all(prompts: Sequence[Prompt], practise: Callable[[Prompt], Awaitable[None]], at_once: int) -> None:
@@ -153,11 +156,17 @@ def progress(known: int, counts: Mapping[str, int], total: int, elapsed_s: float
 def _bar(console: Console | None, known: int, total: int, counts: Mapping[str, int]) -> Iterator[Callable[[], None]]:
     """The progress line while prompts are practised; call what it gives after each."""
     columns = (TextColumn("practice"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"))
-    started = time.monotonic()
+    started = told = time.monotonic()
     with Progress(*columns, console=console, disable=console is None) as bars:
         bar = bars.add_task("practice", total=total, completed=known, said=progress(known, counts, total, 0.0))
 
         def step() -> None:
-            bars.update(bar, advance=1, said=progress(known, counts, total, time.monotonic() - started))
+            nonlocal told
+            now = time.monotonic()
+            said = progress(known, counts, total, now - started)
+            bars.update(bar, advance=1, said=said)
+            if console and not console.is_terminal and now - told >= LINE_S:  # a bar is drawn in terminals alone
+                told = now
+                console.print(f"practice {known + sum(counts.values())}/{total} {said}", markup=False, soft_wrap=True)
 
         yield step

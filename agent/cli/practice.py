@@ -47,8 +47,5 @@ def practice(
     service = find(config, state_dir, url, key)
     wanted = Wanted(skill, source, at_once)
     told = asyncio.run(run(service.url, service.key, prompts, wanted, out.errors, bar=not json))
-    if json:
-        out.as_json(told)
-    else:
-        out.facts(told)
+    out.as_json(told) if json else out.facts(told)
     raise typer.Exit(1 if told["failed"] else 0)
