@@ -177,15 +177,15 @@ def _show_methods(rows: list[dict[str, Any]]) -> None:
     def whole(share: float | None) -> str:
         return "-" if share is None else f"{100 * share:.0f} %"
 
-    columns = ("skill", "method", "runs", "agree", "serve/train", "changed", "feedback", "tokens", "s")
+    columns = ("skill", "method", "runs", "agree", "serve/train", "changed", "rated", "tokens", "s")
     out.table("System 2's methods", columns, [
         (r["skill"], f"{r['method']} {r['variant']}".strip(), f"{r['runs']} x {r['attempts']:.1f}",
          whole(r["agreement"]), f"{whole(r['serve_share'])[:-2]}/{whole(r['train_share'])}", whole(r["corrected"]),
-         f"{whole(r['feedback'])} ({r['rated']})", f"{r['tokens']:.0f}", f"{r['seconds']:.2f}")
+         f"{whole(r['feedback'])} ({r['rated']})" if r["rated"] else None, f"{r['tokens']:.0f}", f"{r['seconds']:.2f}")
         for r in rows
     ])  # fmt: skip
     said = "runs: of System 2, times the votes in each; agree: the winner's share of the votes; serve/train: runs good "
-    said += "enough to be served and to teach; changed: verdicts against System 1's draft; feedback: mean score "
+    said += "enough to be served and to teach; changed: verdicts against System 1's draft; rated: mean score "
     said += "that people gave (to so many answers); tokens and seconds of a run"
     out.console.print(said, markup=False, highlight=False)
 
