@@ -308,9 +308,20 @@ async def test_an_adapter_is_left_to_others(pool: EnginePool, fakes: list[FakeVl
 
 async def test_many_samples_weigh_as_many_requests(pool: EnginePool, fakes: list[FakeVllm]) -> None:
     seats = [Member(name, Scripted()) for name in "abc"]  # type: ignore[arg-type]  # nobody asks them
-    first = choose("a head", seats)
+    long = "a head" * 100
+    first = choose(long, seats)
     first.load = 8
-    assert choose("a head", seats) is not first
-    assert choose("a head", seats, weight=64) is first, "its share is larger, and its cache is warm"
+    assert choose(long, seats) is not first
+    assert choose(long, seats, weight=64) is first, "its share is larger, and its cache is warm"
     await pool.chat("base", ask(), Sampling(n=8, temperature=0.7))
     assert all(member.load == 0 for member in pool.members)
+
+
+def test_short_heads_are_spread_evenly_and_long_ones_stay_where_they_are_known() -> None:
+    seats = [Member(name, Scripted()) for name in "abc"]  # type: ignore[arg-type]  # nobody asks them
+    for n in range(300):
+        choose(f"base\nWhat is {n} + 1?", seats).load += 1
+        assert max(seat.load for seat in seats) - min(seat.load for seat in seats) <= 1
+    home = choose("base\n" + "rules " * 100, seats)
+    home.load += 20
+    assert choose("base\n" + "rules " * 100, seats) is home

@@ -1,7 +1,8 @@
 """Which engine a request goes to: rendezvous hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018).
 
 Requests with a common head go to the engine that read it before (its prefix cache holds it), unless that one is
-loaded above its share. Gateways that do not know of each other choose the same engine for the same head.
+loaded above its share. Short heads are not worth a queue: they are spread evenly. Gateways that do not know of each
+other choose the same engine for the same head.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from agent.engine.client import Engine
 from memory.records import Message
 
 SPREAD = 1.25  # an engine may hold this many times the mean of all before the next in line is asked
+WORTH_CHARS = 256  # a shorter head is read again in no time: its requests are spread evenly instead
 HEAD_CHARS = 512  # of the first message, where a prompt has only one
 
 
@@ -40,7 +42,8 @@ class Member:
 
 def choose(key: str, up: Sequence[Member], weight: int = 1) -> Member:
     """The engine for a request of `weight` samples with head `key`, of those in traffic (at least one)."""
-    bound = math.ceil(SPREAD * (sum(member.load for member in up) + weight) / len(up))
+    spread = SPREAD if len(key) >= WORTH_CHARS else 1.0
+    bound = math.ceil(spread * (sum(member.load for member in up) + weight) / len(up))
     ranked = sorted(up, key=lambda member: _rank(key, member.name))
     return next(member for member in ranked if member.load < bound)
 
