@@ -134,13 +134,21 @@ def verdict(
     share = votes[winner] / len(cast)
     against = _against_training(attempts, cast, winner, settings, answer_type)
     by_model = "" if chosen is None else f"{_BY_MODEL.get(settings.select, 'chosen')} by the model; "
-    said = f"{by_model}{votes[winner]} of {len(cast)} attempts agree"
+    ended = _why_no_more(attempts, cast, settings) if chosen is None else ""
+    said = f"{by_model}{votes[winner]} of {len(cast)} attempts agree{ended}"
     if share < settings.serve_share:
         return Verdict(winner, dict(votes), share, Grade.NONE, f"{said}, below serve_share {settings.serve_share:g}")
     if against:
         return Verdict(winner, dict(votes), share, Grade.SERVE, f"{said}; not for training: {against}")
     under = f", also under {', '.join(settings.perturb)}" if settings.perturb else ""
     return Verdict(winner, dict(votes), share, Grade.TRAIN, said + under)
+
+
+def _why_no_more(attempts: Sequence[Attempt], cast: Sequence[str | None], settings: AgreementSettings) -> str:
+    """What an early stop says, with its posterior; "" where all were drawn, or where a budget ended the draw."""
+    plain = [label for attempt, label in zip(attempts, cast, strict=True) if attempt.perturbation is None]
+    ended = stop(plain, settings)
+    return f" ({ended.reason})" if ended.stop and len(plain) < settings.max_samples else ""
 
 
 def _against_training(

@@ -116,7 +116,10 @@ def test_a_perturbation_must_be_there_and_agree() -> None:
     assert (turned.grade, turned.share) == (Grade.SERVE, 0.8)
     assert "changes under option_order" in turned.reason
     kept = agree.verdict([*plain, *attempts("A", perturbation="option_order")], rule)
-    assert (kept.grade, kept.reason) == (Grade.TRAIN, "5 of 5 attempts agree, also under option_order")
+    assert (kept.grade, kept.reason) == (
+        Grade.TRAIN,
+        "5 of 5 attempts agree (4 votes to 0: ahead with posterior 0.969), also under option_order",
+    )
 
 
 def test_serve_share_withholds_a_weak_plurality() -> None:
