@@ -13,6 +13,7 @@ FULL = (
     ("bench.proxies",),
     ("bench.engines",),
     ("bench.thinking",),
+    ("bench.practice",),
     ("bench.parts",),
     ("bench.start",),
     ("bench.lora",),

@@ -60,10 +60,14 @@ def served(adapters: int = 1, **more: Any) -> Iterator[Served]:
     folder = Path(tempfile.mkdtemp(prefix="secondnature-bench-"))
     names = tuple(plant_adapter(folder / "state" / "adapters", get_model(MODEL), n + 1) for n in range(adapters))
     with running(SETTINGS | more, folder) as one:
-        engine = next(c for c in psutil.Process(one.process.pid).children(recursive=True) if is_server(c))
-        line = engine.cmdline()
-        engine_url = f"http://127.0.0.1:{line[line.index('--port') + 1]}"
-        yield Served(one.url, engine_url, engine.environ()["VLLM_API_KEY"], names, one.process)
+        yield Served(one.url, *engine_of(one.process), names, one.process)
+
+
+def engine_of(service: subprocess.Popen[bytes]) -> tuple[str, str]:
+    """(address, key) of the engine that a service started."""
+    engine = next(c for c in psutil.Process(service.pid).children(recursive=True) if is_server(c))
+    line = engine.cmdline()
+    return f"http://127.0.0.1:{line[line.index('--port') + 1]}", engine.environ()["VLLM_API_KEY"]
 
 
 @contextlib.contextmanager

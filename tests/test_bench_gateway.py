@@ -11,6 +11,7 @@ from aiohttp import web
 from agent.engine.client import Sampling, VllmEngine
 from bench.load import burst, target
 from bench.mock_engine import TOKENS, MockEngine
+from bench.practice import Phase, counted
 from bench.swaps import Seen, _row
 from bench.thinking import ADAPTIVE, WAYS, Way, drawn
 from memory.records import Attempt
@@ -83,3 +84,14 @@ def test_a_swap_that_answers_as_another_is_seen() -> None:
     assert (row.nobodys, row.nobodys_in_calm) == (0.5, 0.0)
     assert (row.p99_before_ms, row.p99_during_ms) == (1000.0, 2000.0)
     assert row.first_answer_s == pytest.approx(3.5)  # asked before it, so the one that began afterwards counts
+
+
+def test_an_engines_tokens_are_read_from_its_metrics() -> None:
+    page = (
+        "# TYPE vllm:generation_tokens_total counter\n"
+        'vllm:generation_tokens_total{engine="0",model_name="base"} 120.0\n'
+        'vllm:generation_tokens_total{engine="1",model_name="base"} 30.0\n'
+        'vllm:prompt_tokens_total{engine="0"} 7.0\n'
+    )
+    assert counted(page) == 150.0
+    assert Phase(150.0, 2.0).per_s == 75.0
