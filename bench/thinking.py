@@ -94,6 +94,8 @@ WAYS = (
     Way("4, then 4, cancelled", _first(4, 0.95), (4,), cancelled=True),
     Way("4 first, posterior 0.95", _first(4, 0.95)),
     Way("3 first, posterior 0.93", _first(3, 0.93)),
+    Way("3 first, posterior 0.89", _first(3, 0.89)),
+    Way("3 first, posterior 0.89, given up", _first(3, 0.89).model_copy(update={"cancel": True})),
     Way("2 first, posterior 0.85", _first(2, 0.85)),
     Way("4 and no more", AgreementSettings(block=4, max_samples=4)),
     Way("8, cancelled", AgreementSettings(block=CAP, max_samples=CAP, stop="certain"), (CAP,), cancelled=True),
