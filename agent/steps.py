@@ -41,8 +41,11 @@ async def consulting(day: Day, ask: Ask, skill: SkillSettings, force: InForce, d
 
 
 async def deliberating(day: Day, ask: Ask, skill: SkillSettings, kind: str = "ask") -> Deliberation:
-    """System 2, within its own bounded room; practice stands behind people in the engine's queue."""
+    """System 2, within its own bounded room; practice stands behind people in the engine's queue, and gives a question
+    up once it can be no lesson: nobody waits for its answer."""
     practice = kind == "practice"
+    if practice and skill.train:
+        skill = skill.model_copy(update={"agreement": skill.agreement.model_copy(update={"cancel": True})})
     async with day.system2_room.enter(awaited=not practice):
         return await thinking(day, ask, skill, Priority.AUDIT if practice else Priority.SYSTEM2)
 

@@ -37,7 +37,7 @@ class AgreementSettings(Settings):
     stop_confidence: float = Field(
         default=0.95, gt=0.5, lt=1, description="0..1, posterior at which the Beta rule stops"
     )
-    cancel: bool = Field(default=False, description="stop as soon as train-grade is out of reach (for practice)")
+    cancel: bool = Field(default=False, description="stop as soon as train-grade is out of reach; practice always does")
     serve_share: float = Field(default=0.0, ge=0, le=1, description="0..1, least share of the votes for serve-grade")
     train_share: float = Field(default=0.75, ge=0, le=1, description="0..1, least share of the votes for train-grade")
     train_attempts: int = Field(default=4, ge=1, le=256, description="attempts that train-grade needs at least")

@@ -151,7 +151,7 @@ async def test_two_small_engines_under_ray_serve_are_a_pool_below_the_gateway(
     await pool.close()
     settings = {"model": MODEL, "http": {"port": 0}, "schedule": {"enabled": False}, "engine": {"urls": list(urls)}}
     with running(settings) as one:
-        body = {"model": "secondnature", "messages": question, "mode": "system1", "max_tokens": 4}
+        body = {"model": "secondnature", "messages": question, "mode": "system1", "max_tokens": 16}
         answered = httpx.post(f"{one.url}/v1/chat/completions", json=body, timeout=120)
         engines = httpx.get(f"{one.url}/api/status", timeout=30).json()["fleet"]["engines"]
     assert answered.status_code == 200, answered.text
