@@ -20,6 +20,9 @@ class TrainSettings(Settings):
 
     rank: int = Field(default=16, ge=1, le=256, description="LoRA rank; at most the engine's max_lora_rank")
     alpha: int = Field(default=32, ge=1, le=1024, description="LoRA alpha; it scales the update by alpha / rank")
+    projections: tuple[Literal["q", "k", "v", "o", "gate", "up", "down"], ...] = Field(
+        default=(), description="projections that get an adapter: q, k, v, o, gate, up, down; empty: every one"
+    )
     learning_rate: float = Field(default=3e-4, gt=0, le=1e-1, description="peak learning rate of AdamW")
     epochs: int = Field(default=3, ge=1, le=100, description="passes over the lessons")
     batch: int = Field(default=16, ge=1, le=1024, description="lessons per optimizer step")

@@ -87,7 +87,7 @@ def load(job: Job) -> tuple[Any, Any]:
         raise BadInput(f"the base model in {job.base} cannot be loaded: {error}") from error
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0,
-        target_modules="all-linear", task_type="CAUSAL_LM",
+        target_modules=[f"{name}_proj" for name in settings.projections] or "all-linear", task_type="CAUSAL_LM",
     )  # fmt: skip
     torch.manual_seed(job.seed)
     # The LoRA computes in the base's precision; float32 masters keep small updates from rounding away.

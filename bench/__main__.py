@@ -26,7 +26,8 @@ FULL = (
     ("bench.scale",),
 )
 QUICK = (
-    ("bench.gateway", "--pairs", "12", "--rounds", "1", "--seconds", "4", "--levels", "8", "--swaps", "2"),
+    ("bench.gateway", "--pairs", "5", "--rounds", "1", "--seconds", "3", "--levels", "8", "--swaps", "1",
+     "--calm", "3"),
     ("bench.proxies", "--rounds", "1", "--seconds", "2", "--connections", "1", "64"),
     ("bench.engines", "--engines", "1", "2", "--service-ms", "100", "--seconds", "1", "--rounds", "1", "--kills", "1",
      "--parts", "scaling", "prefixes", "kill", "--without-litellm"),

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,8 @@ def run_trl(job_path: Path) -> None:
         model=AutoModelForCausalLM.from_pretrained(job.base, dtype=torch.bfloat16),
         processing_class=AutoTokenizer.from_pretrained(job.base), args=config, train_dataset=Dataset.from_list(rows),
         peft_config=LoraConfig(
-            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, target_modules="all-linear",
+            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0,
+            target_modules=[f"{name}_proj" for name in settings.projections] or "all-linear",
             task_type="CAUSAL_LM",
         ),
         callbacks=[Clock()],
@@ -151,14 +153,14 @@ def run_heldout(job_path: Path, adapter: str) -> None:
     print(nats / tokens)
 
 
-def compare(size: str, model: str, folder: Path, threads: int) -> dict[str, Any]:
+def compare(size: str, model: str, folder: Path, threads: int, projections: Sequence[str] = ()) -> dict[str, Any]:
     """Both trainers on one job. Returns their figures and the ratios ours / TRL's."""
     n, epochs = SIZES[size]
     base = get_model(model)
     write_data(folder / "lessons.jsonl", questions(n, seed=1))
     write_data(folder / "heldout.jsonl", questions(HELDOUT, seed=2))
     job = folder / "job.json"
-    settings = TrainSettings(epochs=epochs, threads=threads, nice=0, device="cpu")
+    settings = TrainSettings(epochs=epochs, threads=threads, nice=0, device="cpu", projections=tuple(projections))
     write_job(
         job,
         Job(
@@ -180,6 +182,9 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--projections", nargs="+", default=(), metavar="NAME", help="q k v o gate up down; else every one"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--run-trl", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--run-heldout", nargs=2, help=argparse.SUPPRESS)
@@ -192,7 +197,7 @@ def main() -> None:
     if chosen.run_heldout:
         return run_heldout(Path(chosen.run_heldout[0]), chosen.run_heldout[1])
     with tempfile.TemporaryDirectory() as folder:
-        told = compare(chosen.size, chosen.model, Path(folder), chosen.threads)
+        told = compare(chosen.size, chosen.model, Path(folder), chosen.threads, chosen.projections)
     if chosen.json:
         return print(json.dumps(told))
     print(f"{told['lessons']} lessons, {told['epochs']} epochs, {told['threads']} threads, {told['model']}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file
 
 from adapters.dataset import Anchor, encode, read_data, write_data
 from adapters.job import Job, TrainSettings, write_job
@@ -64,6 +65,15 @@ def test_a_night_leaves_one_whole_adapter_that_learnt(tmp_path: Path, base: Path
     assert (manifest.number, manifest.n_lessons, manifest.n_anchors, manifest.skills) == (7, 12, 1, {"sum": 12})
     assert [p.name for p in (tmp_path / "out").iterdir()] == [manifest.name]
     assert str(base) not in (tmp_path / "out" / manifest.name / "adapter_config.json").read_text()
+
+
+def test_an_adapter_may_be_on_some_projections_alone(tmp_path: Path, base: Path) -> None:
+    some = SETTINGS.model_copy(update={"projections": ("gate", "down"), "epochs": 1})
+    process = start(tmp_path, job_in(tmp_path, base, train=some))
+    told = list(events(process))
+    assert process.wait() == 0, process.stderr and process.stderr.read()
+    tensors = load_file(Path(told[-1]["path"]) / "adapter_model.safetensors")
+    assert {name.split(".lora_")[0].rpartition(".")[2] for name in tensors} == {"gate_proj", "down_proj"}
 
 
 def test_told_to_stop_it_leaves_nothing(tmp_path: Path, base: Path) -> None:
