@@ -27,7 +27,7 @@ SUMS: dict[str, Any] = {
             "direct": "Answer with the number only.",
             "max_answer_tokens": 8,
             "options": {"max_tokens": 60},
-            "agreement": {"max_samples": 4},
+            "agreement": {"block": 4, "max_samples": 4},
             "examples": [
                 {"question": "What is 39 + 62 + 17?", "answer": "39+62=101, 101+17=118"},
                 {"question": "What is 54 + 23 + 91?", "answer": "54+23=77, 77+91=168"},

@@ -28,19 +28,19 @@ class AgreementSettings(Settings):
     """How many attempts are drawn for a question, and what their votes are good for."""
 
     block: int = Field(
-        default=4, ge=1, le=64, description="attempts drawn first, in one request; then as many as may decide"
+        default=3, ge=1, le=64, description="attempts drawn first, in one request; then as many as may decide"
     )
     max_samples: int = Field(default=8, ge=1, le=256, description="attempts at most, without the perturbed ones")
     stop: Literal["certain", "beta", "never"] = Field(
         default="beta", description="early stop: see policies/agree.py `stop`"
     )
     stop_confidence: float = Field(
-        default=0.95, gt=0.5, lt=1, description="0..1, posterior at which the Beta rule stops"
+        default=0.89, gt=0.5, lt=1, description="0..1, posterior at which the Beta rule stops"
     )
     cancel: bool = Field(default=False, description="stop as soon as train-grade is out of reach; practice always does")
     serve_share: float = Field(default=0.0, ge=0, le=1, description="0..1, least share of the votes for serve-grade")
     train_share: float = Field(default=0.75, ge=0, le=1, description="0..1, least share of the votes for train-grade")
-    train_attempts: int = Field(default=4, ge=1, le=256, description="attempts that train-grade needs at least")
+    train_attempts: int = Field(default=3, ge=1, le=256, description="attempts that train-grade needs at least")
     perturb: tuple[Perturbation, ...] = Field(
         default=(), description="input changes under which the answer must not change"
     )
@@ -66,11 +66,10 @@ def stop(votes: Sequence[str | None], settings: AgreementSettings, cap: int | No
     - "certain": stop when the rest cannot change the winner. Error 0: always the winner of the full draw.
     - "beta" (Adaptive-Consistency, Aggarwal et al. 2023): stop when the posterior that the leader is more
       probable than the runner-up, P(Beta(v1+1, v2+1) > 1/2), reaches `stop_confidence` c; the error of one
-      look is at most 1 - c. At c = 0.95 the shortest stop is 4 to 0 (0.969), so that in blocks of 4 up to 8
-      it never changes the winner (the rest could at most tie). Simulated up to 16 in blocks of 4 (half of the
-      wrong answers on one distractor, 20,000 questions each): the winner is not that of all 16 in 0.00, 0.01,
-      0.08, 0.21, 0.17 % of the questions at a per-sample accuracy of 0.95, 0.8, 0.6, 0.4, 0.3, for 4.8, 7.6,
-      12.1, 15.0, 15.4 samples.
+      look is at most 1 - c. At c = 0.89 it stops at 3 to 0 (0.938), 4 to 1 (0.891) and 6 to 2 (0.910).
+      Simulated up to 8 (`python -m bench.stopping`: half of the wrong answers on one distractor, 20,000
+      questions of each kind): the winner is not that of all 8 in 0.00, 0.03, 0.27, 0.21, 0.22 % of the
+      questions at a per-sample accuracy of 0.95, 0.8, 0.6, 0.4, 0.3, for 3.3, 4.4, 5.8, 6.9, 7.1 samples.
     - "never": always draw the cap.
     """
     return _stopped(*_leaders(votes), len(votes), settings, settings.max_samples if cap is None else cap)

@@ -72,7 +72,7 @@ SUMS = {
     "pattern": r"^What is \d+ \+ \d+\?$",
     "answer_type": "number",
     "direct": "Number only.",
-    "agreement": {"max_samples": 4},
+    "agreement": {"block": 4, "max_samples": 4},
 }
 SURE = Calibrator(method="platt", n=500, weights=(0.0,) * 6, means=(0.0,) * 6, bias=0.0, platt=(1.0, 0.0))
 

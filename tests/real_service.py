@@ -51,7 +51,7 @@ SETTINGS: dict[str, Any] = {
             "direct": "Answer with the number only.",
             "max_answer_tokens": 8,
             "options": {"max_tokens": 60},
-            "agreement": {"max_samples": 4, "train_share": 0.5},
+            "agreement": {"block": 4, "max_samples": 4, "train_share": 0.5},
             "examples": EXAMPLES,
         },
         *({**CASES[case]["skill"], "name": f"by-{method}", "train": False} for method, case in METHODS.items()),

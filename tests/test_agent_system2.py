@@ -45,7 +45,12 @@ class Scripted:
         return tuple(Completion(text, model, 7, self.tokens, "stop", 0.1) for text in texts)
 
 
+ONE = {"block": 1, "max_samples": 1, "train_attempts": 4}
+FOUR_FIRST = {"block": 4, "stop_confidence": 0.95, "train_attempts": 4}
+
+
 def skill(method: str = "cot", answer_type: str = "number", **more: Any) -> SkillSettings:
+    more = {"agreement": FOUR_FIRST, **more}
     return SkillSettings.model_validate({"name": "case", "method": method, "answer_type": answer_type, **more})
 
 
@@ -55,9 +60,6 @@ async def think_through(
     engine = Scripted(script)
     think = Think(engine, "base", **budget)
     return await deliberate(Problem(user(question), rule), think, System2Settings()), engine
-
-
-ONE = {"block": 1, "max_samples": 1}
 
 
 async def test_a_call_is_recorded_with_its_prompt_samples_and_parents() -> None:
@@ -130,7 +132,7 @@ async def test_a_spent_budget_keeps_the_votes_there_are() -> None:
 
 async def test_turned_options_are_turned_back_and_must_agree() -> None:
     question = "Which is a fruit?\nA) car\nB) pear\nC) shoe\nD) road"
-    rule = skill("direct", "choice", agreement={"perturb": ["option_order"]})
+    rule = skill("direct", "choice", agreement={**FOUR_FIRST, "perturb": ["option_order"]})
 
     def by_text(text: str, n: int) -> str:
         return next(line[0] for line in text.splitlines() if line.endswith("pear"))
@@ -144,7 +146,7 @@ async def test_turned_options_are_turned_back_and_must_agree() -> None:
 
 
 async def test_no_perturbation_is_paid_for_where_the_vote_is_split() -> None:
-    rule = skill("direct", "choice", agreement={"perturb": ["option_order"], "max_samples": 4})
+    rule = skill("direct", "choice", agreement={**FOUR_FIRST, "perturb": ["option_order"], "max_samples": 4})
     thought, engine = await think_through(lambda text, n: ["A", "B", "A", "B"], "Which?\nA) x\nB) y", rule)
     assert (len(engine.asked), thought.verdict.grade) == (1, Grade.SERVE)
 
@@ -153,7 +155,7 @@ async def test_a_paraphrase_that_loses_a_number_is_not_asked() -> None:
     def script(text: str, n: int) -> str:
         return "Add three and 4" if "other words" in text else "The answer is 7."
 
-    thought, _ = await think_through(script, "Add 3 and 4", skill(agreement={"perturb": ["paraphrase"]}))
+    thought, _ = await think_through(script, "Add 3 and 4", skill(agreement={**FOUR_FIRST, "perturb": ["paraphrase"]}))
     assert "no attempt under paraphrase" in thought.verdict.reason
     assert [call.stage for call in thought.calls] == ["reason", "paraphrase"]
 
@@ -173,7 +175,9 @@ async def test_what_was_asked_in_other_words_is_made_from_the_call_that_wrote_th
             return "Sum up 3 and 4"
         return "What do 3 and 4 make?" if "Rephrase" in text else "The answer is 7."
 
-    thought, _ = await think_through(script, "Add 3 and 4", skill("rar", agreement={"perturb": ["paraphrase"]}))
+    thought, _ = await think_through(
+        script, "Add 3 and 4", skill("rar", agreement={**FOUR_FIRST, "perturb": ["paraphrase"]})
+    )
     stages = [(call.stage, call.parents) for call in thought.calls]
     assert stages[0] == ("rephrase", ())
     assert stages[-3:] == [("paraphrase", ()), ("rephrase", (5,)), ("answer", (6,))]

@@ -114,3 +114,7 @@ def test_what_is_recorded_is_a_known_case_asked_as_it_is_asked_now() -> None:
     assert RECORDED
     for name, recorded in RECORDED.items():
         assert {key: recorded[key] for key in ("question", "skill")} == orjson.loads(orjson.dumps(CASES[name]))
+
+
+def test_every_case_is_recorded() -> None:
+    assert set(RECORDED) == set(CASES)

@@ -12,12 +12,24 @@ from policies import agree
 from policies.agree import AgreementSettings
 
 
+FOUR_FIRST = AgreementSettings(block=4, stop_confidence=0.95, train_attempts=4)
+
+
 def attempts(*answers: str | None, perturbation: str | None = None) -> list[Attempt]:
     return [Attempt(a, a or "?", 0, i, perturbation) for i, a in enumerate(answers)]
 
 
-def test_four_to_nothing_stops_and_three_to_one_does_not() -> None:
+def test_three_to_nothing_stops_by_default_and_two_to_one_does_not() -> None:
     rule = AgreementSettings()
+    assert agree.stop(["7"] * 3, rule).error == pytest.approx(0.0625)
+    assert not agree.stop(["7", "7", "8"], rule).stop
+    assert agree.needed(["7", "7", "8"], rule) == 2
+    assert agree.stop(["7", "7", "8", "7", "7"], rule).stop
+    assert agree.verdict(attempts("7", "7", "7"), rule).grade is Grade.TRAIN
+
+
+def test_four_to_nothing_stops_and_three_to_one_does_not() -> None:
+    rule = FOUR_FIRST
     assert agree.stop(["7"] * 4, rule).stop
     assert agree.stop(["7"] * 4, rule).error == pytest.approx(0.03125)
     assert not agree.stop(["7", "7", "7", "8"], rule).stop
@@ -76,7 +88,7 @@ def test_no_attempt_is_drawn_that_drawing_one_by_one_would_not_have_drawn(rule: 
 
 
 def test_never_stopping_draws_the_rest_at_once() -> None:
-    rule = AgreementSettings(stop="never", max_samples=9)
+    rule = AgreementSettings(block=4, stop="never", max_samples=9)
     assert [agree.needed(["7"] * n, rule) for n in (0, 4, 9)] == [4, 5, 0]
 
 
@@ -87,7 +99,7 @@ def test_leader_posterior_is_the_beta_tail() -> None:
 
 
 def test_train_grade_needs_share_attempts_and_majority() -> None:
-    rule = AgreementSettings()
+    rule = FOUR_FIRST
     assert agree.verdict(attempts("7", "7", "7", "8"), rule).grade is Grade.TRAIN
     few = agree.verdict(attempts("7", "7", "7"), rule)
     assert (few.grade, few.reason) == (
