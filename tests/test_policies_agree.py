@@ -11,7 +11,6 @@ from memory.records import AnswerType, Attempt, Grade
 from policies import agree
 from policies.agree import AgreementSettings
 
-
 FOUR_FIRST = AgreementSettings(block=4, stop_confidence=0.95, train_attempts=4)
 
 
