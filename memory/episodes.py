@@ -168,9 +168,8 @@ class Episodes(Base):
 
     def each_taught(self, *, heldout: bool | None = False, since: float = 0.0) -> Iterator[Episode]:
         """Episodes whose own deliberation, or else whose newest train-grade audit, may become a lesson; the
-        deliberation of the episode that is given back is that one. Quarantined and blanked ones are left out.
-        `heldout` None gives both parts. Drafts and calls, of which a lesson has nothing, are left out: a night
-        holds all of them at once. They are read 500 at a time."""
+        deliberation of the episode that is given back is that one. Quarantined and blanked ones are left out, and of
+        each its draft and its calls but s2a's: a night holds all at once. `heldout` None gives both parts."""
         after = 0
         while True:
             values = {"heldout": None if heldout is None else int(heldout), "since": since, "after": after}
@@ -259,7 +258,9 @@ def holds(body: bytes, sought: str) -> bool:
 
 def _lesson_part(episode: Episode) -> Episode:
     thought = episode.deliberation
-    return replace(episode, draft=None, deliberation=None if thought is None else replace(thought, calls=()))
+    if thought is not None and not any(call.stage == "rewrite" for call in thought.calls):  # curation reads s2a's
+        thought = replace(thought, calls=())
+    return replace(episode, draft=None, deliberation=thought)
 
 
 def _with_effective(episode: Episode, audit: bytes | None) -> Episode:

@@ -160,6 +160,14 @@ def test_taught_gives_the_deliberation_that_counts(memory: Memory) -> None:
     assert taught["ep-00000001"] == replace(better.deliberation, calls=())  # a lesson has nothing of the calls
     assert taught["ep-00000003"] == replace(deliberation("187"), calls=())
     assert all(e.draft is None for e in memory.taught())
+    rewritten = deliberation("188")
+    rewritten = replace(rewritten, calls=tuple(replace(call, stage="rewrite") for call in rewritten.calls))
+    memory.remember(replace(episode(6), deliberation=rewritten))
+    memory.flush()
+    kept = {e.ask.id: e.deliberation for e in memory.taught()}["ep-00000006"]
+    assert kept is not None
+    assert kept.calls == rewritten.calls, "curation reads what s2a was really asked"
+    memory.quarantine("ep-00000006", "done with it")
     assert memory.count_taught() == 3
     assert [e.ask.id for e in memory.taught(heldout=True)] == ["ep-00000004"]
     assert len(memory.taught(heldout=None)) == 4
