@@ -9,6 +9,7 @@ import time
 
 FULL = (
     ("bench.gateway",),
+    ("bench.added",),
     ("bench.beside",),
     ("bench.proxies",),
     ("bench.engines",),
@@ -28,6 +29,7 @@ FULL = (
 QUICK = (
     ("bench.gateway", "--pairs", "5", "--rounds", "1", "--seconds", "3", "--levels", "8", "--swaps", "1",
      "--calm", "3"),
+    ("bench.added", "--pairs", "200"),
     ("bench.proxies", "--rounds", "1", "--seconds", "2", "--connections", "1", "64"),
     ("bench.engines", "--engines", "1", "2", "--service-ms", "100", "--seconds", "1", "--rounds", "1", "--kills", "1",
      "--parts", "scaling", "prefixes", "kill", "--without-litellm"),

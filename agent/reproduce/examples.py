@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.reproduce.data import JUDGE
 from policies.skills import Example
 
 
@@ -94,6 +95,40 @@ GSM8K_COT = tuple(
             "A shirt costs $40 and is sold at 25% off. Omar buys 3 of them. How many dollars does he pay?",
             "25% of 40 is 40*25/100=10. A shirt costs 40-10=30. Three cost 30*3=90.",
             "90",
+        ),
+    )
+)
+
+JUDGE_COT = tuple(
+    Example(question=JUDGE.format(question=question, a=a, b=b), reasoning=steps, answer=winner)
+    for question, a, b, steps, winner in (
+        (
+            "Name the largest planet of our solar system.",
+            "The largest planet is Jupiter.",
+            "The largest planet is Saturn, which has rings.",
+            "The largest planet is Jupiter. A names it. B names Saturn, which is wrong.",
+            "A",
+        ),
+        (
+            "Turn the sentence into the past tense: She walks to school.",
+            "She is walking to school every day.",
+            "She walked to school.",
+            "The past tense of walks is walked. A is in the present. B says walked, as asked.",
+            "B",
+        ),
+        (
+            "List two uses of vinegar.",
+            "Vinegar is a liquid that is made from wine or apples.",
+            "1. It cleans windows. 2. It dresses a salad.",
+            "Two uses are asked for. A says what vinegar is and names no use. B lists two uses.",
+            "B",
+        ),
+        (
+            "Shorten this sentence: In spite of the fact that it rained, we went out.",
+            "Though it rained, we went out.",
+            "It rained very much and in spite of that fact we all decided to go out.",
+            "A shorter sentence is asked for. A is shorter and says the same. B is longer.",
+            "A",
         ),
     )
 )

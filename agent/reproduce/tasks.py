@@ -17,6 +17,7 @@ from agent.reproduce.examples import (
     COIN_RAR,
     COIN_STATES,
     GSM8K_COT,
+    JUDGE_COT,
     LETTERS_COT,
     LETTERS_RAR,
     OPINION_S2A,
@@ -216,13 +217,15 @@ TASKS: Mapping[str, Task] = {
                 "A question and two answers; people's verdict is known. Agreement is with people, on the pairs as "
                 "asked; a pair is inconsistent when swapping the answers does not swap the verdict. The paper's "
                 "numbers are OASST2's and MT-Bench's (tokens: OASST2's). Its filter is the order swap: a lesson "
-                "keeps its verdict when the answers change places. BSM judges by two criteria, the paper's by up "
-                "to five."
+                "keeps its verdict when the answers change places. BSM judges by two criteria, and in a row of its "
+                "own by up to five, as the paper's does."
             ),
             skill=JUDGE,
             ways={
                 "System 2: CoT": _way(JUDGE, "cot", max_tokens=96),
+                "System 2: CoT, worked examples": _way(JUDGE, "cot", JUDGE_COT, max_tokens=96),
                 "System 2: BSM": _way(JUDGE, "bsm", criteria=2, orders="asked", plan_tokens=48),
+                "System 2: BSM, five criteria": _way(JUDGE, "bsm", criteria=5, orders="asked", plan_tokens=120),
             },
             teacher="System 2: BSM",
             make=judge,
