@@ -13,6 +13,7 @@ from adapters.job import TrainSettings
 from adapters.manifest import CONFIG, WEIGHTS, Manifest, adapter_digest, adapter_name, write_manifest
 from adapters.model import ModelFolder
 from agent.reproduce.answered import Answer, Answered, key_of
+from agent.reproduce.asking import _seen
 from agent.reproduce.data import Questions
 from agent.reproduce.lab import Lab
 from agent.reproduce.rows import judged, mean_of, named
@@ -241,3 +242,13 @@ def test_sizes_can_be_named_and_changed() -> None:
     assert sizes_of(TASK, Given(size="tiny", test=8, epochs=2)) == Sizes(8, 48, 4, 2)
     with pytest.raises(BadInput, match="tiny, small, full"):
         sizes_of(TASK, Given(size="huge"))
+
+
+def test_what_a_key_says_does_not_change_with_the_defaults() -> None:
+    task = TASKS["coin-flip"]
+    way = task.ways[task.teacher]
+    assert _seen(way)["agreement"] == {"block": 1, "max_samples": 1, "train_attempts": 1}
+    assert _seen(task.voting(way, 4))["agreement"] == {"max_samples": 4, "stop": "never"}
+    assert _seen(task.voting(way, 8))["agreement"] == {
+        "block": 8, "max_samples": 8, "stop": "never", "train_attempts": 8
+    }  # fmt: skip

@@ -17,10 +17,13 @@ from agent.system2.problem import Problem, user
 from agent.system2.think import Think
 from memory.errors import TimedOut
 from memory.records import Deliberation, Grade
+from policies.agree import AgreementSettings
 from policies.answers import extract
 from policies.lessons import answer_text
 from policies.skills import SkillSettings, direct_messages
 
+# Of a rule of agreement a key says what differs from these, whatever the defaults have become since keys were made.
+UNSAID = {"block": 4, "stop_confidence": 0.95, "train_attempts": 4}
 One = Callable[[Engine, str, str], Awaitable[Answer]]
 """one(engine, key, text): the answer to a prompt."""
 
@@ -75,7 +78,11 @@ def _kept(key: str, found: Deliberation, skill: SkillSettings) -> Answer:
 def _seen(skill: SkillSettings) -> Any:
     """What System 2 reads of a skill: System 1's own words only where they are what is sampled."""
     own = set() if skill.method == "direct" else {"direct", "direct_place", "max_answer_tokens"}
-    return {name: value for name, value in said(skill).items() if name not in own}
+    told = {name: value for name, value in said(skill).items() if name not in own | {"agreement"}}
+    unsaid, rule = AgreementSettings().model_dump(mode="json") | UNSAID, skill.agreement
+    idle = {"stop_confidence"} if rule.stop != "beta" or rule.max_samples == 1 else set()
+    agreement = {k: v for k, v in rule.model_dump(mode="json").items() if v != unsaid[k] and k not in idle}
+    return told | ({"agreement": agreement} if agreement else {})
 
 
 def said(settings: Any) -> Any:
