@@ -38,6 +38,10 @@ def test_the_wall_time_says_what_other_commands_had_answered() -> None:
     )
 
 
+def test_a_command_that_found_everything_answered_claims_no_time() -> None:
+    assert wall_time(Spent(LINE, 0.0, 0, 0), 272).startswith("not known: the 272 answers were kept")
+
+
 def test_an_earlier_wall_time_of_all_runs_is_only_a_bound(tmp_path: Path) -> None:
     old = {"wall_s": 120.0, "date": "2026-01-02", "facts": {"command": f"`{LINE}`"}}
     (tmp_path / "results.json").write_bytes(orjson.dumps(old))

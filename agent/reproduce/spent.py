@@ -53,6 +53,8 @@ def wall_time(spent: Spent, used: int) -> str:
     minutes = f"{spent.seconds / 60:.1f} minutes"
     if spent.mixed:
         return f"{minutes} at most: runs of other commands on this task may be among them"
+    if not spent.runs:
+        return f"not known: the {used:,} answers were kept from runs of other commands, or of one that was ended"
     runs = f"{spent.runs} run{'' if spent.runs == 1 else 's'} of this command"
     others = max(0, used - spent.answers)
     kept = f"; {others:,} of {used:,} answers were kept from runs of other commands" if others else ""
