@@ -185,14 +185,21 @@ def test_every_method_answers_through_the_api_and_in_practice(service: Service, 
     told = ask(service, question, skill=skill, mode="system2").model_extra["secondnature"]
     assert (told["system"], told["method"], told["skill"]) == ("system2", method, skill)
     assert sum(told["votes"].values()) >= 1
-    shown = orjson.loads(service.command("episodes", "show", told["episode_id"], "--json").stdout)
-    assert shown["deliberation"]["calls"]
+    show = ("episodes", "show", told["episode_id"], "--json")
+    service.until(lambda: service.command(*show, check=False).returncode == 0, "the episode to be committed")
+    shown = orjson.loads(service.command(*show).stdout)["episode"]["deliberation"]
+    assert (shown["method"], bool(shown["calls"])) == (method, True)
     (tmp_path / "prompts.jsonl").write_bytes(orjson.dumps({"prompt": f"Think well. {question}"}) + b"\n")
     file = str(tmp_path / "prompts.jsonl")
     found = orjson.loads(service.command("practice", file, "--skill", skill, "--json").stdout)
     assert (found["prompts"], found["failed"]) == (1, 0)
-    newest = orjson.loads(service.command("episodes", "list", "--limit", "1", "--json").stdout)[0]
-    assert (newest["skill"], newest["method"]) == (skill, method)
+    newest = ("episodes", "list", "--skill", skill, "--limit", "1", "--json")
+
+    def practised() -> bool:
+        row = orjson.loads(service.command(*newest).stdout)[0]
+        return (row["kind"], row["method"]) == ("practice", method)
+
+    service.until(practised, "the practised episode to be committed")
 
 
 def test_every_method_is_among_them() -> None:
