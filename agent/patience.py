@@ -11,7 +11,7 @@ import httpx
 
 from memory.errors import SecondNatureError, Unavailable
 
-BUSY = frozenset({429, 503})  # HTTP statuses: there is no room, or the engine starts; waited out
+BUSY = frozenset({429, 502, 503})  # HTTP statuses: no room, or it starts, or a proxy finds it away; waited out
 ENDS = frozenset({401, 403, 507})  # no other request would fare better: the key was revoked, the disk is full
 TRIES = 3  # of a request that the engine has no answer to in its time (504)
 GONE_S = 60.0  # seconds without any answer after which the service is taken for gone

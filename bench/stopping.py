@@ -27,7 +27,7 @@ CAP = 8
 
 
 def _first(n: int, posterior: float) -> AgreementSettings:
-    return AgreementSettings(block=n, stop_confidence=posterior, max_samples=CAP)
+    return AgreementSettings(block=n, stop_confidence=posterior, train_attempts=n, max_samples=CAP)
 
 
 RULES: Mapping[str, AgreementSettings] = {

@@ -178,7 +178,7 @@ def _sqlite_utils() -> Any:
         try:
             from sqlite_utils import Database
         finally:
-            del sys.modules["pandas"]
+            sys.modules.pop("pandas", None)
     return Database
 
 

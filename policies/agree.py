@@ -21,6 +21,7 @@ from policies import answers
 
 _BY_MODEL = {"usc_select": "selected", "usc_compose": "composed"}
 _TIE = "C"  # of a pairwise verdict
+MOST_DRAWN = 8  # attempts in one request, where `block` is not more
 Perturbation = Literal["option_order", "response_order", "paraphrase", "example_order"]
 
 
@@ -76,7 +77,8 @@ def stop(votes: Sequence[str | None], settings: AgreementSettings, cap: int | No
 
 
 def needed(votes: Sequence[str | None], settings: AgreementSettings) -> int:
-    """Attempts to draw next, in one request: `block` at first, then the fewest after which `stop` may stop.
+    """Attempts to draw next, in one request: `block` at first, then the fewest after which `stop` may stop, but no
+    more than `block` or 8: a budget is shared out over a request's samples before it is known how long they get.
 
     Those are all for the leader, or all unlike. Whatever they turn out to be, drawing them one by one would not have
     stopped before the last of them: no attempt is drawn in vain, and no request is made for one that could have
@@ -86,19 +88,20 @@ def needed(votes: Sequence[str | None], settings: AgreementSettings) -> int:
     if not votes:
         return min(settings.block, cap)
     first, second = _leaders(votes)
-    for more in range(1, cap - n):
+    for more in range(1, min(cap - n, max(settings.block, MOST_DRAWN))):
         if any(_stopped(leading, second, n + more, settings, cap).stop for leading in (first + more, first)):
             return more
-    return max(cap - n, 0)
+    return max(min(cap - n, max(settings.block, MOST_DRAWN)), 0)
 
 
 def _stopped(first: int, second: int, n: int, settings: AgreementSettings, cap: int) -> StopDecision:
     """`stop` by the votes of the leader and of the runner-up among `n`."""
     if n >= cap:
         return StopDecision(True, f"all {n} attempts drawn", 0.0)
-    if settings.stop != "never" and first > second + cap - n:
+    enough = n >= min(settings.train_attempts, cap)  # with fewer, the clearest questions could never teach
+    if enough and settings.stop != "never" and first > second + cap - n:
         return StopDecision(True, f"{first} of {n} votes, the remaining {cap - n} cannot change the winner", 0.0)
-    if settings.stop == "beta" and (sure := leader_posterior(first, second)) >= settings.stop_confidence:
+    if enough and settings.stop == "beta" and (sure := leader_posterior(first, second)) >= settings.stop_confidence:
         return StopDecision(True, f"{first} votes to {second}: ahead with posterior {sure:.3f}", 1.0 - sure)
     if settings.cancel and first + cap - n < settings.train_share * cap:
         return StopDecision(True, f"{first} of {n} votes: train-grade is out of reach", 1.0)
@@ -133,7 +136,8 @@ def verdict(
     share = votes[winner] / len(cast)
     against = _against_training(attempts, cast, winner, settings, answer_type)
     by_model = "" if chosen is None else f"{_BY_MODEL.get(settings.select, 'chosen')} by the model; "
-    ended = _why_no_more(attempts, cast, settings) if chosen is None else ""
+    leads = chosen is None and votes[winner] == max(votes.values())
+    ended = _why_no_more(attempts, cast, settings) if leads else ""
     said = f"{by_model}{votes[winner]} of {len(cast)} attempts agree{ended}"
     if share < settings.serve_share:
         return Verdict(winner, dict(votes), share, Grade.NONE, f"{said}, below serve_share {settings.serve_share:g}")

@@ -109,14 +109,14 @@ def _candidate(
 def _given_away(ask: Ask, thought: Deliberation, skill: SkillSettings) -> bool:
     """Whether System 2 was told the answer that it agreed on: such agreement shows nothing.
 
-    Not asked of letters (a verdict, a lettered choice), which every such prompt has to name ("Assistant A's
-    Answer"); a change of order is their test (`agreement.perturb`). `s2a` answers a rewriting without the user's
-    opinion, so its rewritings count in the question's place, and half of the winner's must not tell: else only
-    opinions that proved wrong would be learnt from, and System 1 would learn to contradict.
+    Not asked of a verdict, whose letter every such prompt has to name ("Assistant A's Answer"), nor of a choice that
+    was put in another order too (`agreement.perturb: [option_order]`), which is the better test. `s2a` answers a
+    rewriting without the user's opinion, so its rewritings count in the question's place, and half of the winner's
+    must not tell: else only opinions that proved wrong would be learnt from, and System 1 would learn to contradict.
     """
     answer = thought.verdict.answer or ""
     kind = ask.answer_type
-    if kind is AnswerType.VERDICT or (kind is AnswerType.CHOICE and all(len(c) == 1 for c in skill.choices)):
+    if kind is AnswerType.VERDICT or (kind is AnswerType.CHOICE and "option_order" in skill.agreement.perturb):
         return False
     if any(gives_away(message_text(m), answer) for m in without_question(ask.messages)):
         return True

@@ -164,3 +164,21 @@ def test_a_tie_between_two_responses_is_served_and_never_trained_on() -> None:
     assert "a tie has no winner to learn" in judged.reason
     assert agree.verdict(attempts(*"BBBB"), AgreementSettings(), AnswerType.VERDICT).grade is Grade.TRAIN
     assert agree.verdict(attempts(*"CCCC"), AgreementSettings(), AnswerType.CHOICE).grade is Grade.TRAIN
+
+
+def test_a_vote_is_drawn_to_as_many_attempts_as_training_needs() -> None:
+    rule = AgreementSettings(train_attempts=4)
+    assert not agree.stop(["7"] * 3, rule).stop
+    assert agree.needed(["7"] * 3, rule) == 1
+    assert agree.verdict(attempts("7", "7", "7", "7"), rule).grade is Grade.TRAIN
+
+
+def test_no_request_is_for_more_than_a_block_or_eight() -> None:
+    rule = AgreementSettings(stop="never", max_samples=64)
+    assert agree.needed(["7"] * 3, rule) == 8
+    assert agree.needed(["7"] * 3, rule.model_copy(update={"block": 16})) == 16
+
+
+def test_a_sentence_of_the_early_stop_is_about_the_winner() -> None:
+    found = agree.verdict(attempts(None, None, None, None, "7"), AgreementSettings())
+    assert (found.answer, found.reason.startswith("1 of 5 attempts agree; not for training")) == ("7", True)

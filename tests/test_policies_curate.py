@@ -23,6 +23,7 @@ from memory.records import (
     System,
     Verdict,
 )
+from policies.agree import AgreementSettings
 from policies.curate import curate
 from policies.curation import CurateSettings, Curation, Known, Reason
 from policies.lessons import answer_text, feedback_weight
@@ -363,10 +364,14 @@ def test_letters_that_a_prompt_has_to_name_are_not_given_away_in_either_order() 
     asked = [
         episode(1, JUDGED.format(n=1, a="Apple.", b="Car."), "A", skill=judge),
         episode(2, JUDGED.format(n=2, a="Car.", b="Apple."), "B", skill=judge),
-        episode(3, "Which is the largest city? Answer with the letter: A) Paris B) Nice", "A", skill=pick),
-        episode(4, "Which is the smallest city? Answer with the letter: A) Paris B) Nice", "B", skill=pick),
+        episode(3, "Which is the largest city? Reply with the letter: A, B or C", "A", skill=pick),
+        episode(4, "Which is the smallest city? Reply with the letter: A, B or C", "B", skill=pick),
     ]
     assert not curate(asked, ALONE, known).dropped
+    suggested = [episode(6, "Which is the largest city? A) Paris B) Nice. I think the answer is B.", "B", skill=pick)]
+    assert codes(curate(suggested, ALONE, known)) == {"ep-000006": Reason.GIVEN_AWAY}
+    turned = pick.model_copy(update={"agreement": AgreementSettings(perturb=("option_order",))})
+    assert not curate(suggested, ALONE, replace(known, skills={"pick": turned})).dropped
     named = replace(known, skills={"pick": pick.model_copy(update={"choices": ("Paris", "Nice")})})
     told = [episode(5, "Which city is largest? The answer is Paris.", "Paris", skill=named.skills["pick"])]
     assert codes(curate(told, ALONE, named)) == {"ep-000005": Reason.GIVEN_AWAY}

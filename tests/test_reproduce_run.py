@@ -249,6 +249,4 @@ def test_what_a_key_says_does_not_change_with_the_defaults() -> None:
     way = task.ways[task.teacher]
     assert _seen(way)["agreement"] == {"block": 1, "max_samples": 1, "train_attempts": 1}
     assert _seen(task.voting(way, 4))["agreement"] == {"max_samples": 4, "stop": "never"}
-    assert _seen(task.voting(way, 8))["agreement"] == {
-        "block": 8, "max_samples": 8, "stop": "never", "train_attempts": 8
-    }  # fmt: skip
+    assert _seen(task.voting(way, 8))["agreement"] == {"block": 8, "stop": "never", "train_attempts": 8}

@@ -1,7 +1,7 @@
 """vote: self-consistency of any method, in blocks with an early stop, then under changed inputs.
 
 Self-Consistency (Wang et al. 2022, 2203.11171) draws 40 chains at temperature 0.7 and takes the majority;
-its notes say that 5 to 10 give most of the gain. Here: 4 at first and up to 8 (policies/agree.py), each draw as
+its notes say that 5 to 10 give most of the gain. Here: 3 at first and up to 8 (policies/agree.py), each draw as
 large as may decide the vote and one call of the method where the method can sample, until `agree.stop`. Calls: draws x
 the method's calls, plus those of each perturbation, which are made only where the plain attempts would
 otherwise be train-grade.
