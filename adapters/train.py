@@ -23,8 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-# Spinning threads and a busy machine's other processes starve each other (4 times slower here). OpenMP reads
-# this once, when torch loads it.
+# Spinning threads and other processes starve each other (4 times slower here). OpenMP reads this when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch

@@ -11,12 +11,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from agent.engine.supervisor import free_port
-from bench.gateway import in_turn, show_turns
+from bench.gateway import PEER, Turn, in_turn, show_turns
 from bench.proxies import local, mocked
 from bench.served import SETTINGS, Served, running
+
+PARTS = {"an answer": False, "a stream's first words": True}
+
+
+def measure(one: Served, pairs: int, stream: bool) -> list[Turn]:
+    """The mock engine, asked for log-probabilities as the gateway asks it, and the gateway."""
+    turns = asyncio.run(in_turn(one, pairs, stream=stream))
+    return [replace(turn, what=turn.what.replace(PEER, "mock engine")) for turn in turns if turn.what != "vLLM"]
 
 
 def main() -> None:
@@ -28,14 +36,11 @@ def main() -> None:
     engine = local(port := free_port())
     with mocked(port), running(SETTINGS | {"engine": {"urls": [engine]}}) as service:
         one = Served(service.url, engine, "any", (), service.process)
-        found = {
-            "an answer": asyncio.run(in_turn(one, given.pairs, stream=False)),
-            "a stream's first words": asyncio.run(in_turn(one, given.pairs, stream=True)),
-        }
+        found = {name: measure(one, given.pairs, stream) for name, stream in PARTS.items()}
     if given.json:
         return print(json.dumps({name: [asdict(turn) for turn in turns] for name, turns in found.items()}, indent=1))
     for name, turns in found.items():
-        show_turns(name, [turn for turn in turns if turn.what != "vLLM"])
+        show_turns(name, turns)
 
 
 if __name__ == "__main__":
