@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from agent.answer import answer
 from agent.day import Day
 from memory.records import Ask, Episode
@@ -21,7 +23,7 @@ async def practised(day: Day, ask: Ask, skill: SkillSettings) -> Episode:
 
     Raises TooMany where that is full, and what `answer` raises.
     """
-    before = answered_before(day, ask.prompt_key, skill)
+    before = await asyncio.to_thread(answered_before, day, ask.prompt_key, skill)  # it may read many bodies
     if before is not None:
         return day.memory.episode(before[0])
     async with day.practice_room.enter():

@@ -4,7 +4,6 @@ gate judges by, and the states that the service keeps up to date."""
 from __future__ import annotations
 
 import csv
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from memory.records import AdapterStatus, SkillScore, SkillState
 from memory.store import Memory
 from policies.automaticity import AutomaticitySettings, SkillVersion, Standing, by_version, forgetting, standing
 from policies.methods import by_method
-from policies.skills import UNKNOWN
+from policies.skills import UNKNOWN, unknown_skill
 
 ONCE_LIVE = frozenset({AdapterStatus.LIVE, AdapterStatus.RETIRED})
 Matrix = dict[str, dict[str, SkillScore]]
@@ -52,10 +51,7 @@ def one(memory: Memory, skill: str, names: Sequence[str] = ()) -> dict[str, Any]
     found = versions(memory, skill)
     history = memory.skill_history(skill)
     if not found and not history and skill not in names:
-        known = sorted({row["skill"] for row in table(memory, names)})
-        near = difflib.get_close_matches(skill, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the skills are: {', '.join(known) or 'none yet'}"
-        raise NotFound(f"there is no skill {skill!r}; {hint}", param="skill")
+        raise unknown_skill(skill, sorted({row["skill"] for row in table(memory, names)}))
     changes = [change for change in memory.threshold_history() if change.skill == skill]
     return {
         "skill": skill,

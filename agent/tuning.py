@@ -5,7 +5,6 @@ The CLI (`secondnature tune`), the HTTP API and the console call these three.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -32,6 +31,7 @@ from policies.replay import READ as REPLAYED
 from policies.replay import ReplayCurve, ReplaySettings, replay, replay_stopped
 from policies.rescoring import READ as SCORED
 from policies.rescoring import rescore
+from policies.skills import unknown_skill
 from policies.thinning import audit_log_columns
 
 BASE = "base"  # how the bare base is named where an adapter's name is asked for
@@ -228,9 +228,7 @@ def _live(day: Day) -> str | None:
 def _check_skill(day: Day, skill: str | None) -> None:
     known = [one.name for one in day.skills if one.settled]
     if skill is not None and skill not in known:
-        near = difflib.get_close_matches(skill, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the skills are: {', '.join(known) or 'none'}"
-        raise NotFound(f"there is no skill {skill!r}; {hint}", param="skill")
+        raise unknown_skill(skill, known)
 
 
 def _curve(

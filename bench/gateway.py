@@ -36,6 +36,9 @@ PLAIN: dict[str, Any] = {"model": "base"}
 SCORED: dict[str, Any] = {"model": "base", "logprobs": True, "top_logprobs": 2}
 PEER, OURS = "vLLM, log-probs", "gateway"  # what the gateway asks for, and what it makes of it
 
+Load = tuple[list[float], float]
+"""Milliseconds of each answer, and answers per second."""
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -139,7 +142,7 @@ def _turn(what: str, took: Sequence[float], peer: Sequence[float]) -> Turn:
     return Turn(what, len(took), p50, p99, middle, low, high)
 
 
-async def burst(client: Client, concurrency: int, seconds: float) -> tuple[list[float], float]:
+async def burst(client: Client, concurrency: int, seconds: float) -> Load:
     """Keep so many requests under way for so long: milliseconds of each, and answers per second."""
     until, times = time.perf_counter() + seconds, list[float]()
 
@@ -158,7 +161,7 @@ async def at_once(one: Served, levels: Sequence[int], rounds: int, seconds: floa
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         for level in levels:
             ways = clients(session, one, seed=1000 * level)
-            seen: dict[str, list[tuple[list[float], float]]] = {name: [] for name in ways}
+            seen: dict[str, list[Load]] = {name: [] for name in ways}
             for client in ways.values():
                 await burst(client, level, 1.0)  # warm
             for _, (name, client) in itertools.product(range(rounds), ways.items()):
@@ -167,11 +170,7 @@ async def at_once(one: Served, levels: Sequence[int], rounds: int, seconds: floa
     return rows
 
 
-Burst = tuple[list[float], float]
-"""Milliseconds of each answer, and answers per second."""
-
-
-def _row(what: str, level: int, found: list[Burst], peer: list[Burst], plain: list[Burst]) -> Row:
+def _row(what: str, level: int, found: list[Load], peer: list[Load], plain: list[Load]) -> Row:
     p50, p99 = (median(float(np.percentile(times, q)) for times, _ in found) for q in (50, 99))
     pairs = list(zip(found, peer, strict=True))
     return Row(

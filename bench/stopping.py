@@ -26,15 +26,16 @@ RIGHT = (0.95, 0.8, 0.6, 0.4, 0.3)  # chance of a right sample, 0..1
 CAP = 8
 
 
-def _first(n: int, posterior: float) -> AgreementSettings:
+def first(n: int, posterior: float) -> AgreementSettings:
+    """`n` samples first, up to 8, and an early stop at a posterior; that many train."""
     return AgreementSettings(block=n, stop_confidence=posterior, train_attempts=n, max_samples=CAP)
 
 
 RULES: Mapping[str, AgreementSettings] = {
     "as delivered": AgreementSettings(max_samples=CAP),
-    "4 first, posterior 0.95": _first(4, 0.95),
-    "3 first, posterior 0.93": _first(3, 0.93),
-    "2 first, posterior 0.85": _first(2, 0.85),
+    "4 first, posterior 0.95": first(4, 0.95),
+    "3 first, posterior 0.93": first(3, 0.93),
+    "2 first, posterior 0.85": first(2, 0.85),
     "certain": AgreementSettings(block=4, stop="certain", max_samples=CAP),
 }
 

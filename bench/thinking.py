@@ -35,13 +35,13 @@ from agent.system2.settings import System2Settings
 from agent.system2.think import Think
 from bench.demo.skills import distinct
 from bench.served import MODEL
+from bench.stopping import CAP, first
 from memory.records import Attempt, Deliberation, Grade
 from policies import agree
 from policies.agree import AgreementSettings
 from policies.answers import normalise
 from policies.skills import SkillSettings
 
-CAP = 8
 DEMO = Path(__file__).parent / "demo" / "service.yaml"
 FIXED = AgreementSettings(block=CAP, max_samples=CAP, stop="never")
 ADAPTIVE = AgreementSettings()  # as delivered
@@ -83,20 +83,16 @@ class Row:
     right: float  # 0..1
 
 
-def _first(n: int, posterior: float) -> AgreementSettings:
-    return AgreementSettings(block=n, stop_confidence=posterior, train_attempts=n)
-
-
 WAYS = (
     Way("as delivered", ADAPTIVE),
     Way("as delivered, given up (cancel)", ADAPTIVE.model_copy(update={"cancel": True})),
-    Way("4, then 4", _first(4, 0.95), (4,)),
-    Way("4, then 4, cancelled", _first(4, 0.95), (4,), cancelled=True),
-    Way("4 first, posterior 0.95", _first(4, 0.95)),
-    Way("3 first, posterior 0.93", _first(3, 0.93)),
-    Way("3 first, posterior 0.89", _first(3, 0.89)),
-    Way("3 first, posterior 0.89, given up", _first(3, 0.89).model_copy(update={"cancel": True})),
-    Way("2 first, posterior 0.85", _first(2, 0.85)),
+    Way("4, then 4", first(4, 0.95), (4,)),
+    Way("4, then 4, cancelled", first(4, 0.95), (4,), cancelled=True),
+    Way("4 first, posterior 0.95", first(4, 0.95)),
+    Way("3 first, posterior 0.93", first(3, 0.93)),
+    Way("3 first, posterior 0.89", first(3, 0.89)),
+    Way("3 first, posterior 0.89, given up", first(3, 0.89).model_copy(update={"cancel": True})),
+    Way("2 first, posterior 0.85", first(2, 0.85)),
     Way("4 and no more", AgreementSettings(block=4, max_samples=4)),
     Way("8, cancelled", AgreementSettings(block=CAP, max_samples=CAP, stop="certain"), (CAP,), cancelled=True),
 )

@@ -168,8 +168,8 @@ class Episodes(Base):
 
     def each_taught(self, *, heldout: bool | None = False, since: float = 0.0) -> Iterator[Episode]:
         """Episodes whose own deliberation, or else whose newest train-grade audit, may become a lesson; the
-        deliberation of the episode that is given back is that one. Quarantined and blanked ones are left out, and of
-        each its draft and its calls but s2a's: a night holds all at once. `heldout` None gives both parts."""
+        deliberation given back is that one. Left out: quarantined and blanked ones, and of each its draft and its
+        calls but s2a's, since a night holds all at once. `heldout` None gives both parts."""
         after = 0
         while True:
             values = {"heldout": None if heldout is None else int(heldout), "since": since, "after": after}

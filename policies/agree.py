@@ -149,9 +149,14 @@ def verdict(
 
 def _why_no_more(attempts: Sequence[Attempt], cast: Sequence[str | None], settings: AgreementSettings) -> str:
     """What an early stop says, with its posterior; "" where all were drawn, or where a budget ended the draw."""
-    plain = [label for attempt, label in zip(attempts, cast, strict=True) if attempt.perturbation is None]
+    plain = _under(None, attempts, cast)
     ended = stop(plain, settings)
     return f" ({ended.reason})" if ended.stop and len(plain) < settings.max_samples else ""
+
+
+def _under(change: str | None, attempts: Sequence[Attempt], cast: Sequence[str | None]) -> list[str | None]:
+    """The votes at the question changed so; None: as it was asked."""
+    return [label for attempt, label in zip(attempts, cast, strict=True) if attempt.perturbation == change]
 
 
 def _against_training(
@@ -165,7 +170,7 @@ def _against_training(
     if answer_type is AnswerType.VERDICT and winner == _TIE:
         return "a tie has no winner to learn: mostly it means that the orders of the responses disagreed"
     votes, n = Counter(label or "" for label in cast), len(cast)
-    plain = [label for attempt, label in zip(attempts, cast, strict=True) if attempt.perturbation is None]
+    plain = _under(None, attempts, cast)
     if len(plain) < settings.train_attempts:
         return f"{len(plain)} attempts at the question as asked, {settings.train_attempts} needed"
     if 2 * votes[winner] <= n:
@@ -173,7 +178,7 @@ def _against_training(
     if votes[winner] < settings.train_share * n:
         return f"share {votes[winner] / n:.2f} is below train_share {settings.train_share:g}"
     for kind in settings.perturb:
-        changed = [lab for att, lab in zip(attempts, cast, strict=True) if att.perturbation == kind]
+        changed = _under(kind, attempts, cast)
         if not changed:
             return f"no attempt under {kind}"
         if 2 * sum(label == winner for label in changed) <= len(changed):

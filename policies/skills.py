@@ -6,14 +6,16 @@ lesson is learned under exactly the words under which it will be asked.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from pydantic import Field, field_validator
 
+from memory.errors import NotFound
 from memory.records import AnswerType, Message
 from memory.settings import Settings
 from policies.agree import AgreementSettings
@@ -199,3 +201,10 @@ def _normal(message: Message) -> str:
 
 def _last_user(messages: Sequence[Message]) -> int | None:
     return next((i for i in reversed(range(len(messages))) if messages[i].get("role") == "user"), None)
+
+
+def unknown_skill(name: str, known: Collection[str]) -> NotFound:
+    """The fault of a name that no skill has: with the nearest one, and those there are."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return NotFound(f"there is no skill {name!r}; {hint}The skills are: {', '.join(known) or 'none'}", param="skill")

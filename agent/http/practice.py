@@ -6,7 +6,6 @@ Both are an operator's. Rate and number at once do not hold for them, nor does a
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
@@ -20,10 +19,10 @@ from agent.http.guard import PRACTICE, spent
 from agent.http.operate import told
 from agent.practised import answered_before, practised
 from agent.routing import unusual
-from memory.errors import BadInput, NotFound
+from memory.errors import BadInput
 from memory.records import Message
 from policies.limits import check_ask
-from policies.skills import prompt_key, recognise
+from policies.skills import prompt_key, recognise, unknown_skill
 
 router = APIRouter(prefix=PRACTICE)
 
@@ -77,9 +76,7 @@ def check_skill(name: str | None, day: Day) -> None:
     """Raises NotFound for a name that no skill has: a whole file would be practised as something else."""
     names = [skill.name for skill in day.skills]
     if name is not None and name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise NotFound(f"there is no skill {name!r}; {hint}The skills are: {', '.join(names) or 'none'}", param="skill")
+        raise unknown_skill(name, names)
 
 
 def _grades(day: Day, prompts: Sequence[tuple[Message, ...]], named: str | None) -> list[str | None]:

@@ -1,7 +1,7 @@
 """Universal self-consistency (Chen et al. 2023, 2311.17311): the model finds the consensus of free texts.
 
 select: 1 call that names the most consistent response, as in the paper (8 samples are its best, 16 are worse;
-questions of no skill draw 4 here, since 8 would double the wait for up to 512 tokens each). compose: 1 call
+questions of no skill draw at most 4 here, since 8 would double the wait for up to 512 tokens each). compose: 1 call
 that writes an answer consistent with the majority behind "FINAL:", as System 2 Distillation does for open
 answers (figure 12). Where the responses would overflow, half of them are shown, then a quarter, at least two.
 """
