@@ -46,6 +46,10 @@ class System1Settings(Settings):
         True,
         description="stop a draft as soon as no end of it could reach the threshold, and think at once",
     )
+    margin: bool = Field(
+        False,
+        description="ask for the likeliest other first token too, one more signal (it added nothing yet)",
+    )
     grey_width: float = Field(
         0.0, ge=0, le=1,
         description="distance of confidence from threshold, each side, in which more is paid for it, 0..1; 0: never",
@@ -64,7 +68,7 @@ def sampling(params: Mapping[str, Any], skill: SkillSettings, settings: System1S
     return Sampling(
         temperature=settings.temperature if temperature is None else temperature,
         max_tokens=asked or skill.max_answer_tokens or settings.max_tokens,
-        logprobs=2,  # the drawn token and its rival: the first-token margin needs both
+        logprobs=2 if settings.margin else 0,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         extra=rest,
     )

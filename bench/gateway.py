@@ -33,7 +33,7 @@ from bench.swaps import SwapRow, swaps, told
 TOKENS = 8  # of an answer
 SYSTEM1 = {"mode": "system1", "model": "secondnature"}
 PLAIN: dict[str, Any] = {"model": "base"}
-SCORED: dict[str, Any] = {"model": "base", "logprobs": True, "top_logprobs": 2}
+SCORED: dict[str, Any] = {"model": "base", "logprobs": True, "top_logprobs": 0}
 PEER, OURS = "vLLM, log-probs", "gateway"  # what the gateway asks for, and what it makes of it
 
 Load = tuple[list[float], float]

@@ -1,10 +1,10 @@
 """What an adapter costs on this engine: seconds on the adapter over seconds on the base, with the plugin and without.
 
-`python -m bench.lora [--rank 16] [--projections q v ...] [--tokens 32] [--repeats 3] [--without] [--json FILE]`. Each
-figure is a ratio within one engine, its ways in turn, the fastest of the repeats of each; the tokens are forced, so
-that all make as many. The adapter is random, on every projection unless told otherwise: its cost does not depend on
-what it has learnt. Beside it stands what the base costs with the log-probabilities that confidence reads: of each
-token, and of the two likeliest.
+`python -m bench.lora [--rank 16] [--projections q v ...] [--tokens 32] [--repeats 9] [--without] [--json FILE]`. Each
+figure is a ratio within one engine: the ways take turns, and the ratio is the median over the turns of a way's seconds
+over the base's in the same turn, for the machine's speed drifts. The tokens are forced, so that all make as many. The
+adapter is random, on every projection unless told otherwise: its cost does not depend on what it has learnt. Beside it
+stands what the base costs with the log-probabilities that confidence reads: of each token, and of the two likeliest.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 from adapters.model import get_model
 from agent.engine.check import check_base, matrix_shapes, write_adapter
@@ -52,16 +53,21 @@ async def seconds(engine: Engine, model: str, at_once: int, tokens: int, logprob
     return time.perf_counter() - started
 
 
-async def cost(engine: Engine, at_once: int, tokens: int, repeats: int) -> dict[str, float]:
-    """Best seconds of each way ("adapter", and the base's of LOGPROBS), asked in turn; the prompts' cache is warm."""
+async def cost(engine: Engine, at_once: int, tokens: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each way ("adapter", and the base's of LOGPROBS), a turn each; the prompts' cache is warm."""
     ways = {"adapter": (NAMES[0], None)} | {way: (BASE, wanted) for way, wanted in LOGPROBS.items()}
-    best = dict.fromkeys(ways, float("inf"))
+    took: dict[str, list[float]] = {way: [] for way in ways}
     for name, _ in ways.values():
         await seconds(engine, name, at_once, 2)
     for _ in range(repeats):
         for way, (name, wanted) in ways.items():
-            best[way] = min(best[way], await seconds(engine, name, at_once, tokens, wanted))
-    return best
+            took[way].append(await seconds(engine, name, at_once, tokens, wanted))
+    return took
+
+
+def ratio(took: dict[str, list[float]], way: str) -> float:
+    """Median over the turns of a way's seconds over the base's."""
+    return median(mine / base for mine, base in zip(took[way], took["base"], strict=True))
 
 
 async def measure(model: Path, plugin: bool, given: argparse.Namespace) -> list[Cost]:
@@ -86,8 +92,8 @@ async def measure(model: Path, plugin: bool, given: argparse.Namespace) -> list[
             rows = []
             for at_once in AT_ONCE:
                 took = await cost(one.engine, at_once, tokens, given.repeats)
-                rates = (at_once * tokens / took[way] for way in ("base", "adapter"))
-                ratios = (took[way] / took["base"] for way in ("adapter", "own", "two"))
+                rates = (at_once * tokens / median(took[way]) for way in ("base", "adapter"))
+                ratios = (ratio(took, way) for way in ("adapter", "own", "two"))
                 rows.append(Cost(plugin, at_once, *rates, *ratios, kept))
                 print(line(rows[-1]), flush=True)
             return rows
@@ -112,7 +118,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16, help="of the adapter, at most the engine's 16")
     parser.add_argument("--projections", nargs="+", metavar="NAME", help="q k v o gate up down; default: every one")
     parser.add_argument("--tokens", type=int, default=32, help="per request")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=9, help="turns")
     parser.add_argument("--without", action="store_true", help="measure vLLM's own operators too (slow)")
     parser.add_argument("--json", type=Path, help="write the rows there")
     args = parser.parse_args()

@@ -141,3 +141,56 @@ def test_fusing_keeps_what_was_loaded_and_unloading_clears_it() -> None:
     assert not fused_a.whole[1].any()
     assert not fused_b.whole[1].any()
     assert fused_b.whole[0].any()
+
+
+class Layer:
+    """A layer as vLLM's are: `set_lora` clears the slot before it fills it."""
+
+    def __init__(self) -> None:
+        a, b = layer((6, 3, 3))
+        self.lora_a_stacked, self.lora_b_stacked = ops.fuse_a(a), ops.fuse_b(b)
+
+    def reset_lora(self, index: int) -> None:
+        for view in (*self.lora_a_stacked, *self.lora_b_stacked):
+            view[index] = 0
+
+    def set_lora(self, index: int, matrix: float) -> None:
+        self.reset_lora(index)
+        self.lora_a_stacked[0][index] = matrix
+        self.lora_b_stacked[0][index] = matrix
+
+
+def test_a_layer_is_touched_by_the_adapters_that_have_matrices_there() -> None:
+    groups = [(0, slice(0, 2)), (2, slice(2, 3))]
+    kind = type("Known", (Layer,), {"set_lora": Layer.set_lora, "reset_lora": Layer.reset_lora})
+    one = kind()
+    ops.know_filled(kind)
+    ops.know_filled(kind)  # a second time changes nothing
+    one.set_lora(2, 1.0)
+    assert ops.touched(groups, one.lora_b_stacked) == groups[1:]
+    one.set_lora(0, 1.0)
+    assert ops.touched(groups, one.lora_b_stacked) == groups
+    one.reset_lora(2)
+    assert ops.touched(groups, one.lora_b_stacked) == groups[:1]
+    one.reset_lora(0)
+    assert ops.touched(groups, one.lora_b_stacked) == []
+
+
+def test_packed_products_are_those_of_what_is_loaded_now() -> None:
+    kind = type("Packed", (Layer,), {"set_lora": Layer.set_lora, "reset_lora": Layer.reset_lora})
+    ops.know_filled(kind, pack=lambda matrix: matrix.clone().__rmatmul__)
+    one, x = kind(), made(5, WIDE)
+    for matrix in (1.0, 2.0):
+        one.set_lora(1, matrix)
+        y = torch.zeros(5, 12)
+        ops.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 5))])
+        wanted = (x @ torch.full((WIDE, RANK), matrix) @ torch.full((RANK, 6), matrix)).sum(0)
+        torch.testing.assert_close(y[:, :6].sum(0), wanted, rtol=1e-4, atol=1e-4)
+        assert not y[:, 6:].any()
+    one.reset_lora(1)
+    assert one.lora_a_stacked.packed == one.lora_b_stacked.packed == {}
+
+
+def test_where_nobody_noted_what_is_filled_every_adapter_may_be() -> None:
+    groups = [(0, slice(0, 2))]
+    assert ops.touched(groups, layer((6, 3, 3))[1]) == groups

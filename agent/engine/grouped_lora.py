@@ -10,12 +10,18 @@ other in one tensor, their B matrices on the diagonal of another, and what vLLM 
 are views into these, so that loading an adapter fills them. The other operators (logits, embedding, sharded
 layers) are replaced by grouped ones that keep their signature.
 
+For few rows, as while tokens are drawn one by one, the matrices are packed once, when the adapter is loaded, as vLLM
+packs the base's: torch's own product looks for its plan anew each time, which takes longer than the product.
+
+And nothing is multiplied by zero: a layer that an adapter has no matrices for costs its rows nothing. vLLM keeps zeros
+in such a slot, and adds what they make: for the head, which hardly any adapter has, to every token of the vocabulary.
+
 Not covered: mixture-of-experts layers, which vLLM's CPU backend does not serve adapters for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -62,16 +68,24 @@ def groups(indices: Tensor) -> list[Group]:
     return found
 
 
+Product = Callable[[Tensor], Tensor]
+"""x (rows, in) -> x W (rows, out), W packed."""
+
+PACKED_ROWS = 64  # up to here a packed product and a sum are faster than torch's product that adds
+FILLED = "secondnature_filled"  # on a layer's B matrices: the slots that an adapter has filled
+
+
 class Fused(tuple[Tensor, ...]):
     """A layer's matrices, one per slice, as vLLM knows them: views into `whole` [slots, out, in]."""
 
     whole: Tensor
     turned: tuple[Tensor, ...]  # each slot's matrix as [in, out]: a view, made once and not in every step
+    packed: dict[int, Product]  # by slot; none where vLLM cannot pack
 
 
 def _fused(views: Iterable[Tensor], whole: Tensor) -> Fused:
     made = Fused(views)
-    made.whole, made.turned = whole, tuple(matrix.t() for matrix in whole)
+    made.whole, made.turned, made.packed = whole, tuple(matrix.t() for matrix in whole), {}
     return made
 
 
@@ -106,21 +120,35 @@ def add_fused(y: Tensor, x: Tensor, a: Fused, b: Fused, scale: float, present: S
         if isinstance(rows, slice):
             all_rows = rows.stop - rows.start == y.shape[0]
             target, taken = (y, x) if all_rows else (y[rows], x[rows])
-            target.addmm_(torch.mm(taken, a.turned[slot]), b.turned[slot], alpha=scale)
+            if slot in b.packed and len(taken) <= PACKED_ROWS and scale == 1:
+                target.add_(b.packed[slot](a.packed[slot](taken)))
+            else:
+                target.addmm_(torch.mm(taken, a.turned[slot]), b.turned[slot], alpha=scale)
         else:
             shrunk = torch.mm(x.index_select(0, rows), a.turned[slot])
             y.index_add_(0, rows, torch.mm(shrunk, b.turned[slot]), alpha=scale)
+
+
+def touched(present: Sequence[Group], b: Any) -> Sequence[Group]:
+    """The groups whose adapter has matrices here; all of them where that is not known (sharded layers)."""
+    filled = getattr(b, FILLED, None)
+    return present if filled is None else [group for group in present if group[0] in filled]
 
 
 def _replace_wrapper(wrapper: Any) -> None:
     """Group once per step, and use the fused matrices; the same class twice stays as it is."""
     if hasattr(wrapper, "secondnature_groups"):
         return
-    make, update, add_linear = wrapper.__init__, wrapper.update_metadata, wrapper.add_lora_linear
+    make, update = wrapper.__init__, wrapper.update_metadata
+    add_linear, add_logits, add_embedding = (
+        wrapper.add_lora_linear,
+        wrapper.add_lora_logits,
+        wrapper.add_lora_embedding,
+    )
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         make(self, *args, **kwargs)
-        _fuse_layers()  # here, in the worker: the layers' module is slow to import where it is not needed
+        _change_layers()  # here, in the worker: the layers' module is slow to import where it is not needed
 
     def update_metadata(self: Any, *args: Any, **kwargs: Any) -> None:
         update(self, *args, **kwargs)
@@ -129,23 +157,35 @@ def _replace_wrapper(wrapper: Any) -> None:
     def add_lora_linear(
         self: Any, y: Tensor, x: Tensor, lora_a: Any, lora_b: Any, scale: float, slices: Any, **kwargs: Any
     ) -> None:
-        if not self.secondnature_groups:
+        here = touched(self.secondnature_groups, lora_b)
+        if not here:
             return
         if kwargs.get("buffer") is None and isinstance(lora_a, Fused) and lora_b.whole.shape[1] == y.shape[-1]:
             if y.ndim > 2:
                 y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
-            add_fused(y, x, lora_a, lora_b, scale, self.secondnature_groups)
+            add_fused(y, x, lora_a, lora_b, scale, here)
         else:
             add_linear(self, y, x, lora_a, lora_b, scale, slices, **kwargs)
+
+    def add_lora_logits(self: Any, y: Tensor, x: Tensor, lora_a: Any, lora_b: Any, scale: float, **kwargs: Any) -> None:
+        if touched(self.secondnature_groups, lora_b):
+            add_logits(self, y, x, lora_a, lora_b, scale, **kwargs)
+
+    def add_lora_embedding(self: Any, y: Tensor, x: Tensor, lora_b: Any, *args: Any, **kwargs: Any) -> None:
+        if touched(self.secondnature_groups, lora_b):
+            add_embedding(self, y, x, lora_b, *args, **kwargs)
 
     wrapper.secondnature_groups = ()
     wrapper.__init__ = __init__
     wrapper.update_metadata = update_metadata
     wrapper.add_lora_linear = add_lora_linear
+    wrapper.add_lora_logits = add_lora_logits
+    wrapper.add_lora_embedding = add_lora_embedding
 
 
-def _fuse_layers() -> None:
-    """Let every linear layer fuse its matrices when it gets the wrapper, before any adapter is loaded."""
+def _change_layers() -> None:
+    """Let every linear layer fuse its matrices when it gets the wrapper, before any adapter is loaded, and every layer
+    know which slots are filled."""
     from vllm.lora.layers import base, base_linear
 
     linear_layer: Any = base_linear.BaseLinearLayerWithLoRA
@@ -161,6 +201,55 @@ def _fuse_layers() -> None:
             )
 
     linear_layer.set_mapping = set_mapping
+    pack = packer()
+    for layer in _below(any_layer):
+        know_filled(layer, pack)
+
+
+def _below(kind: type[Any]) -> set[type[Any]]:
+    """A class and all that are made of it."""
+    return {kind}.union(*(_below(one) for one in kind.__subclasses__()))
+
+
+def packer() -> Callable[[Tensor], Product] | None:
+    """How vLLM packs a matrix [in, out] for oneDNN; None where it cannot."""
+    from vllm import _custom_ops
+
+    if not _custom_ops._supports_onednn:
+        return None
+
+    def pack(matrix: Tensor) -> Product:
+        handler = _custom_ops.create_onednn_mm(matrix)
+        return lambda x: _custom_ops.onednn_mm(handler, x, None)
+
+    return pack
+
+
+def know_filled(layer: Any, pack: Callable[[Tensor], Product] | None = None) -> None:
+    """Let a layer's class note on its B matrices which slots `set_lora` has filled and `reset_lora` emptied, and pack
+    what was filled."""
+
+    def noting(change: Any, filled: bool) -> Any:
+        def changed(self: Any, index: int, *args: Any, **kwargs: Any) -> None:
+            change(self, index, *args, **kwargs)
+            held = self.lora_b_stacked
+            if not isinstance(held, Fused | Tensor):  # vLLM keeps a plain tuple where it is not ours
+                return
+            slots = held.__dict__.setdefault(FILLED, set())
+            (slots.add if filled else slots.discard)(index)
+            if isinstance(held, Fused):
+                for one in (self.lora_a_stacked, held):
+                    one.packed.pop(index, None)
+                    if filled and pack is not None:
+                        one.packed[index] = pack(one.turned[index])
+
+        changed.secondnature = True  # type: ignore[attr-defined]
+        return changed
+
+    for name, filled in (("set_lora", True), ("reset_lora", False)):
+        own = vars(layer).get(name)
+        if own is not None and not hasattr(own, "secondnature"):
+            setattr(layer, name, noting(own, filled))
 
 
 def bgmv_shrink(inputs: Tensor, lora_a: Tensor, output: Tensor, indices: Tensor, scaling: float = 1.0) -> None:

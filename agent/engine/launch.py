@@ -16,7 +16,8 @@ from memory.errors import BadConfig
 BASE = "base"
 """The base model's name in the engine, beside the adapters'."""
 
-PLUGIN = "secondnature_grouped_lora"
+PLUGINS = ("secondnature_grouped_lora", "secondnature_own_logprobs")
+"""This package's entry points `vllm.general_plugins`."""
 
 
 def find_device(settings: EngineSettings) -> Literal["cpu", "gpu"]:
@@ -101,9 +102,9 @@ def environment(
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "60",  # far above the client's: on a busy machine its 5 s end beside our 4
         "PYTHONUNBUFFERED": "1",
     }
-    plugins = [name for name in inherited.get("VLLM_PLUGINS", "").split(",") if name]
-    if plugins and PLUGIN not in plugins:
-        env["VLLM_PLUGINS"] = ",".join([*plugins, PLUGIN])
+    wanted = [name for name in inherited.get("VLLM_PLUGINS", "").split(",") if name]
+    if wanted:
+        env["VLLM_PLUGINS"] = ",".join([*wanted, *(name for name in PLUGINS if name not in wanted)])
     if device == "cpu":
         allowed = _allowed_cpus()
         env["VLLM_CPU_OMP_THREADS_BIND"] = cpu_list(settings.threads or default_threads(len(allowed)), allowed)

@@ -1,0 +1,152 @@
+"""What an adapter learns where it sits: each choice of projections and rank trained on the same lessons.
+
+    python -m bench.placement [--seeds 2] [--json]
+
+240 sums and differences of three numbers with their right answers, three passes, and 200 others that no lesson holds:
+the share of them that the greedy answer gets wholly right, nats per answer token, lessons per second, the trainer's
+peak memory and the adapter's size. What a choice costs while it answers, `python -m bench.lora --projections` says.
+Rates are of a process that has the machine to itself; shares and nats do not depend on that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from adapters.dataset import encode, read_data, write_data
+from adapters.job import Job, TrainSettings, read_job, write_job
+from adapters.model import get_model
+from bench.train import SIZES, ours, questions
+
+MLP, ATTENTION = ("gate", "up", "down"), ("q", "k", "v", "o")
+CHOICES: Mapping[str, dict[str, Any]] = {
+    "every one": {},
+    "gate, up, down": {"projections": MLP},
+    "q, k, v, o": {"projections": ATTENTION},
+    "every one, rank 8": {"rank": 8},
+    "gate, up, down, rank 8": {"projections": MLP, "rank": 8},
+}
+HELDOUT = 200
+
+
+@dataclass(frozen=True)
+class Row:
+    """One choice, mean over the seeds."""
+
+    projections: str
+    right: float  # 0..1 of the questions held out
+    right_by_seed: tuple[float, ...]
+    nats: float  # per answer token, held out
+    lessons_s: float
+    peak_mib: float
+    adapter_mib: float
+
+
+def measure(model: str, seeds: int, threads: int) -> list[Row]:
+    """Every choice with every seed (of the adapter's beginning and the order of the lessons)."""
+    base, (lessons, epochs) = get_model(model), SIZES["full"]
+    rows = []
+    for name, choice in CHOICES.items():
+        told = []
+        for seed in range(seeds):
+            with tempfile.TemporaryDirectory(prefix="secondnature-bench-") as folder:
+                at = Path(folder)
+                write_data(at / "lessons.jsonl", questions(lessons, seed=1))
+                write_data(at / "heldout.jsonl", questions(HELDOUT, seed=2))
+                settings = TrainSettings(epochs=epochs, threads=threads, nice=0, device="cpu", **choice)
+                job = Job(
+                    number=1, base=base.path, base_identity=base.identity, data=str(at / "lessons.jsonl"),
+                    out=str(at / "adapters"), seed=seed, train=settings,
+                )  # fmt: skip
+                write_job(at / "job.json", job)
+                told.append(tried(at / "job.json"))
+            print(f"{name}, seed {seed}: {told[-1]}", file=sys.stderr, flush=True)
+        rows.append(row(name, told))
+    return rows
+
+
+def tried(job: Path) -> dict[str, float]:
+    """Train a job, and examine what came of it in a process of its own."""
+    trained = ours(job)
+    weights = next(Path(read_job(job).out).glob("sn-*/adapter_model.safetensors"))
+    command = [sys.executable, "-m", "bench.placement", "--examine", str(job), str(weights.parent)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    examined: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return examined | {
+        "lessons_s": trained["lessons_s"], "peak_mib": trained["peak_mib"], "size": weights.stat().st_size / 2**20,
+    }  # fmt: skip
+
+
+def examine(job: Path, adapter: str) -> dict[str, float]:
+    """The greedy answer is right where every token of the right one, its end included, is the likeliest after those
+    before it."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = AutoModelForCausalLM.from_pretrained(read_job(job).base, dtype=torch.bfloat16)
+    model = PeftModel.from_pretrained(base, adapter).eval()
+    items, _ = read_data(job.parent / "heldout.jsonl")
+    right, nats, tokens = 0, 0.0, 0
+    examples = encode(items, AutoTokenizer.from_pretrained(read_job(job).base), 2048).examples
+    for example in examples:
+        ids = torch.tensor([example.ids])
+        wanted = ids[0, example.n_prompt :]
+        with torch.no_grad():
+            logits = model(ids).logits[0, example.n_prompt - 1 : -1].float()
+        right += bool((logits.argmax(-1) == wanted).all())
+        nats += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
+        tokens += len(wanted)
+    return {"right": right / len(examples), "nats": nats / tokens}
+
+
+def row(name: str, told: Sequence[Mapping[str, float]]) -> Row:
+    """A choice's figures over its seeds."""
+    over = {key: mean(one[key] for one in told) for key in told[0]}
+    return Row(
+        name, over["right"], tuple(one["right"] for one in told), over["nats"], over["lessons_s"], over["peak_mib"],
+        over["size"],
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Print the comparison."""
+    parser = argparse.ArgumentParser(prog="python -m bench.placement", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct", help="a built-in name or a folder")
+    parser.add_argument("--seeds", type=int, default=2, help="how often each choice is trained")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--examine", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the trainer
+    if given.examine:
+        return print(json.dumps(examine(Path(given.examine[0]), given.examine[1])))
+    rows = measure(given.model, given.seeds, given.threads)
+    if given.json:
+        return print(json.dumps([asdict(one) for one in rows], indent=1))
+    table = Table(title=f"{SIZES['full'][0]} lessons, {HELDOUT} questions held out, {given.seeds} seeds each")
+    for name in ("projections", "right", "each seed", "nats", "lessons/s", "peak MiB", "adapter MiB"):
+        table.add_column(name, justify="left" if name == "projections" else "right")
+    for one in rows:
+        each = " ".join(f"{share:.0%}" for share in one.right_by_seed)
+        table.add_row(
+            one.projections, f"{one.right:.1%}", each, f"{one.nats:.3f}", f"{one.lessons_s:.2f}",
+            f"{one.peak_mib:.0f}", f"{one.adapter_mib:.1f}",
+        )  # fmt: skip
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
