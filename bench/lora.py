@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from adapters.model import get_model
 from agent.engine.check import check_base, matrix_shapes, write_adapter
 from agent.engine.client import Engine, Sampling
@@ -38,7 +40,9 @@ class Cost:
     at_once: int  # requests in flight
     base_tokens_s: float  # tokens per second, all requests together
     adapter_tokens_s: float
-    ratio: float  # seconds on the adapter over seconds on the base
+    ratio: float  # seconds on the adapter over seconds on the base, median of the turns
+    ratio_low: float  # ends of the middle half of the turns
+    ratio_high: float
     own_ratio: float  # seconds on the base with each token's log-probability over without
     two_ratio: float  # the same with those of the two likeliest
     base_kept: bool  # base answers beside adapters equal those alone
@@ -65,9 +69,11 @@ async def cost(engine: Engine, at_once: int, tokens: int, repeats: int) -> dict[
     return took
 
 
-def ratio(took: dict[str, list[float]], way: str) -> float:
-    """Median over the turns of a way's seconds over the base's."""
-    return median(mine / base for mine, base in zip(took[way], took["base"], strict=True))
+def ratio(took: dict[str, list[float]], way: str) -> tuple[float, float, float]:
+    """A way's seconds over the base's in the same turn: median, and the ends of the middle half."""
+    each = [mine / base for mine, base in zip(took[way], took["base"], strict=True)]
+    middle, low, high = np.percentile(each, [50, 25, 75])
+    return float(middle), float(low), float(high)
 
 
 async def measure(model: Path, plugin: bool, given: argparse.Namespace) -> list[Cost]:
@@ -93,8 +99,8 @@ async def measure(model: Path, plugin: bool, given: argparse.Namespace) -> list[
             for at_once in AT_ONCE:
                 took = await cost(one.engine, at_once, tokens, given.repeats)
                 rates = (at_once * tokens / median(took[way]) for way in ("base", "adapter"))
-                ratios = (ratio(took, way) for way in ("adapter", "own", "two"))
-                rows.append(Cost(plugin, at_once, *rates, *ratios, kept))
+                own, two = (ratio(took, way)[0] for way in ("own", "two"))
+                rows.append(Cost(plugin, at_once, *rates, *ratio(took, "adapter"), own, two, kept))
                 print(line(rows[-1]), flush=True)
             return rows
         finally:
@@ -107,6 +113,7 @@ def line(row: Cost) -> str:
     return (
         f"{'plugin' if row.plugin else 'plain ':8s}{row.at_once:4d} at once   base {row.base_tokens_s:7.1f} tokens/s"
         f"   adapter {row.adapter_tokens_s:7.1f} tokens/s   ratio {row.ratio:5.2f}"
+        f" ({row.ratio_low:.2f} to {row.ratio_high:.2f})"
         f"   log-probs: own {row.own_ratio:.2f}, two likeliest {row.two_ratio:.2f}   {kept}"
     )
 

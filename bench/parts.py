@@ -2,7 +2,7 @@
 
     python -m bench.parts [--rounds 7]
 
-JSON: orjson against the standard library, on a request, an engine's answer and a remembered episode. HTTP client:
+JSON: orjson against the standard library, on an engine's answer. HTTP client:
 aiohttp against httpx, one request at a time and 32 at once to the mock engine. HTTP server: uvicorn's event loops and
 parsers under a trivial application. Everything in turn; figures are processor time per item, the median of the rounds.
 """

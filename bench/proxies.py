@@ -168,9 +168,12 @@ def local(port: int) -> str:
 
 def show(rows: list[Row], version: str | None) -> None:
     """One table."""
-    table = Table("server", "connections", "answers", "failed", "answers/s", "p50 ms", "p99 ms", "CPU ms per answer")
+    heads = ("server", "connections", "answers", "failed", "answers/s", "p50 ms", "p99 ms", "CPU ms per answer")
+    table = Table(*heads, "to LiteLLM's rate")
+    peers = {r.connections: r.per_s for r in rows if r.what == "LiteLLM"}
     for r in rows:
-        numbers = (f"{r.per_s:.0f}", f"{r.p50_ms:.2f}", f"{r.p99_ms:.2f}", f"{r.cpu_ms:.3f}")
+        ratio = f"{r.per_s / peers[r.connections]:.1f}" if peers.get(r.connections) else ""
+        numbers = (f"{r.per_s:.0f}", f"{r.p50_ms:.2f}", f"{r.p99_ms:.2f}", f"{r.cpu_ms:.3f}", ratio)
         table.add_row(r.what, *map(str, (r.connections, r.requests, r.failed)), *numbers)
     console = Console(width=120)
     console.print(table)

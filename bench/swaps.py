@@ -36,7 +36,8 @@ class SwapRow:
     wrong: int  # answers that are another System 1's and not the named one's
     nobodys: float  # 0..1, share of answers under a swap or within a second of it that are neither's
     nobodys_in_calm: float  # 0..1
-    p99_before_ms: float
+    p99_before_ms: float  # of those not near a swap
+    during: int  # answers under way during a swap
     p99_during_ms: float
     flip_s: float  # median seconds from the command until the pointer flips
     first_answer_s: float  # median seconds from the command until an answer of the new one
@@ -130,6 +131,7 @@ def _row(seen: Seen, spans: list[tuple[float, float, str]], flips: list[float], 
         nobodys=_nobodys(near, alone),
         nobodys_in_calm=_nobodys(calm, alone),
         p99_before_ms=p99[0],
+        during=len(during),
         p99_during_ms=p99[1],
         flip_s=median(flips),
         first_answer_s=median(firsts),
@@ -151,7 +153,8 @@ def told(swap: SwapRow) -> str:
     return (
         f"{swap.swaps} swaps under {LOAD} requests at once: {swap.failed} of {swap.requests} requests failed, "
         f"{swap.wrong} answered as another; in nobody's words {swap.nobodys:.1%} near a swap and "
-        f"{swap.nobodys_in_calm:.1%} in calm; p99 {swap.p99_during_ms:.0f} ms during, {swap.p99_before_ms:.0f} ms "
-        f"otherwise (ratio {swap.p99_during_ms / swap.p99_before_ms:.2f}); {swap.flip_s:.2f} s from the command to the "
-        f"flip, {swap.first_answer_s:.2f} s to the first answer of the new one"
+        f"{swap.nobodys_in_calm:.1%} in calm; p99 {swap.p99_during_ms:.0f} ms of the {swap.during} under way during a "
+        f"swap, {swap.p99_before_ms:.0f} ms otherwise (ratio {swap.p99_during_ms / swap.p99_before_ms:.2f}); "
+        f"{swap.flip_s:.2f} s from the command to the flip, {swap.first_answer_s:.2f} s to the first answer of the "
+        "new one"
     )

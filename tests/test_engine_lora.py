@@ -159,3 +159,37 @@ async def counted(engine: Engine, name: str) -> int:
     async with engine._http().get(f"{engine.url}/metrics") as page:
         lines = (await page.text()).splitlines()
     return int(sum(float(line.split()[-1]) for line in lines if line.startswith(name)))
+
+
+async def test_what_an_adapter_has_nothing_for_is_left_alone(engine: Engine, model: Path, tmp_path: Path) -> None:
+    """A slot that held another adapter before: of its matrices, packed ones included, nothing must be left."""
+    some = {stem: shape for stem, shape in matrix_shapes(model).items() if stem.endswith("down_proj")}
+    write_adapter(tmp_path / "some", some, 3, rank=8)
+    question = ({"role": "user", "content": QUESTIONS[0]},)
+    first = Sampling(max_tokens=1, logprobs=0)
+    said = []
+    for name, after in (("sn-0005-some", None), ("sn-0006-some", "sn-0007-whole")):
+        if after:  # loaded into the slot that is then given to the other
+            write_adapter(tmp_path / "whole", matrix_shapes(model), 9, rank=16)
+            await engine.load_adapter(after, tmp_path / "whole")
+            said += await engine.chat(after, question, first)
+            await engine.unload_adapter(after)
+        await engine.load_adapter(name, tmp_path / "some")
+        said += await engine.chat(name, question, first)
+        await engine.unload_adapter(name)
+    fresh, whole, reused = said
+    assert fresh.text == reused.text
+    assert fresh.logprobs == pytest.approx(reused.logprobs, abs=0.05)
+    assert whole.logprobs != pytest.approx(fresh.logprobs, abs=0.05)
+
+
+async def test_a_drawn_tokens_own_log_probability_is_that_of_the_table(engine: Engine) -> None:
+    """Nobody asks for alternatives: the plugin's short way. Somebody does: vLLM's own."""
+    question = ({"role": "user", "content": QUESTIONS[1]},)
+    for name in (BASE, NAMES[0]):
+        (short,) = await engine.chat(name, question, Sampling(max_tokens=8, logprobs=0))
+        (long,) = await engine.chat(name, question, Sampling(max_tokens=8, logprobs=2))
+        assert short.text == long.text
+        assert len(short.logprobs) == short.completion_tokens
+        assert short.logprobs == pytest.approx(long.logprobs, abs=1e-3)
+        assert short.first_margin is None
