@@ -1,4 +1,4 @@
-"""Every figure of docs/benchmarks.md: `python -m bench` (two hours on 2 cores), `python -m bench --quick` (5 minutes)."""
+"""Every figure of docs/benchmarks.md: `python -m bench` (two hours, 2 cores), `python -m bench --quick` (5 minutes)."""
 
 from __future__ import annotations
 

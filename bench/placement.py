@@ -29,6 +29,7 @@ from adapters.dataset import encode, read_data, write_data
 from adapters.job import Job, TrainSettings, read_job, write_job
 from adapters.model import get_model
 from bench.train import SIZES, ours, questions
+from memory.records import Lesson
 
 MLP, ATTENTION = ("gate", "up", "down"), ("q", "k", "v", "o")
 CHOICES: Mapping[str, dict[str, Any]] = {
@@ -64,7 +65,7 @@ def measure(model: str, seeds: int, threads: int) -> list[Row]:
             with tempfile.TemporaryDirectory(prefix="secondnature-bench-") as folder:
                 at = Path(folder)
                 write_data(at / "lessons.jsonl", questions(lessons, seed=1))
-                write_data(at / "heldout.jsonl", questions(HELDOUT, seed=2))
+                write_data(at / "heldout.jsonl", unseen(lessons))
                 settings = TrainSettings(epochs=epochs, threads=threads, nice=0, device="cpu", **choice)
                 job = Job(
                     number=1, base=base.path, base_identity=base.identity, data=str(at / "lessons.jsonl"),
@@ -77,11 +78,17 @@ def measure(model: str, seeds: int, threads: int) -> list[Row]:
     return rows
 
 
+def unseen(lessons: int) -> list[Lesson]:
+    """Questions that are none of the lessons'."""
+    known = [lesson.messages for lesson in questions(lessons, seed=1)]
+    return [one for one in questions(2 * HELDOUT, seed=2) if one.messages not in known][:HELDOUT]
+
+
 def tried(job: Path) -> dict[str, float]:
     """Train a job, and examine what came of it in a process of its own."""
-    trained = ours(job)
-    weights = next(Path(read_job(job).out).glob("sn-*/adapter_model.safetensors"))
-    command = [sys.executable, "-m", "bench.placement", "--examine", str(job), str(weights.parent)]
+    trained, adapter = ours(job)
+    weights = Path(adapter) / "adapter_model.safetensors"
+    command = [sys.executable, "-m", "bench.placement", "--examine", str(job), adapter]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     examined: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return examined | {

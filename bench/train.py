@@ -44,8 +44,8 @@ def questions(n: int, seed: int) -> list[Lesson]:
     return made
 
 
-def ours(job: Path) -> dict[str, float]:
-    """Our trainer as the daemon runs it."""
+def ours(job: Path) -> tuple[dict[str, float], str]:
+    """Our trainer as the daemon runs it: its figures, and the adapter's folder."""
     done = subprocess.run(
         [sys.executable, "-m", "adapters.train", str(job)], cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True
     )
@@ -57,8 +57,7 @@ def ours(job: Path) -> dict[str, float]:
         "lessons_s": last["lessons_s"],
         "lessons_cpu_s": per_cpu,
         "peak_mib": last["peak_mib"],
-        "loss": heldout(job, folder),
-    }
+    }, folder
 
 
 def n_lines(job: Path) -> int:
@@ -168,7 +167,8 @@ def compare(size: str, model: str, folder: Path, threads: int, projections: Sequ
             out=str(folder / "adapters"), seed=0, train=settings,
         ),
     )  # fmt: skip
-    mine, theirs = ours(job), trl(job)
+    mine, folder_of_ours = ours(job)
+    mine, theirs = {**mine, "loss": heldout(job, folder_of_ours)}, trl(job)
     ratios = {key: round(mine[key] / theirs[key], 3) for key in mine}
     return {
         "size": size, "lessons": n, "epochs": epochs, "threads": threads, "model": model,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -143,29 +145,33 @@ def test_fusing_keeps_what_was_loaded_and_unloading_clears_it() -> None:
     assert fused_b.whole[0].any()
 
 
+def slices(held: Any) -> tuple[Tensor, ...]:
+    """A layer's matrices; a head has but one."""
+    return (held,) if isinstance(held, Tensor) else held
+
+
 class Layer:
     """A layer as vLLM's are: `set_lora` clears the slot before it fills it."""
 
     def __init__(self) -> None:
         a, b = layer((6, 3, 3))
-        self.lora_a_stacked, self.lora_b_stacked = ops.fuse_a(a), ops.fuse_b(b)
+        self.lora_a_stacked: Any = ops.fuse_a(a)
+        self.lora_b_stacked: Any = ops.fuse_b(b)
 
     def reset_lora(self, index: int) -> None:
-        for view in (*self.lora_a_stacked, *self.lora_b_stacked):
+        for view in (*slices(self.lora_a_stacked), *slices(self.lora_b_stacked)):
             view[index] = 0
 
     def set_lora(self, index: int, matrix: float) -> None:
         self.reset_lora(index)
-        self.lora_a_stacked[0][index] = matrix
-        self.lora_b_stacked[0][index] = matrix
+        slices(self.lora_a_stacked)[0][index] = matrix
+        slices(self.lora_b_stacked)[0][index] = matrix
 
 
 def test_a_layer_is_touched_by_the_adapters_that_have_matrices_there() -> None:
     groups = [(0, slice(0, 2)), (2, slice(2, 3))]
-    kind = type("Known", (Layer,), {"set_lora": Layer.set_lora, "reset_lora": Layer.reset_lora})
-    one = kind()
-    ops.know_filled(kind)
-    ops.know_filled(kind)  # a second time changes nothing
+    one = kind()()
+    ops.know_filled(type(one))  # a second time changes nothing
     one.set_lora(2, 1.0)
     assert ops.touched(groups, one.lora_b_stacked) == groups[1:]
     one.set_lora(0, 1.0)
@@ -176,19 +182,91 @@ def test_a_layer_is_touched_by_the_adapters_that_have_matrices_there() -> None:
     assert ops.touched(groups, one.lora_b_stacked) == []
 
 
-def test_packed_products_are_those_of_what_is_loaded_now() -> None:
-    kind = type("Packed", (Layer,), {"set_lora": Layer.set_lora, "reset_lora": Layer.reset_lora})
-    ops.know_filled(kind, pack=lambda matrix: matrix.clone().__rmatmul__)
-    one, x = kind(), made(5, WIDE)
-    for matrix in (1.0, 2.0):
-        one.set_lora(1, matrix)
-        y = torch.zeros(5, 12)
-        ops.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 5))])
-        wanted = (x @ torch.full((WIDE, RANK), matrix) @ torch.full((RANK, 6), matrix)).sum(0)
-        torch.testing.assert_close(y[:, :6].sum(0), wanted, rtol=1e-4, atol=1e-4)
-        assert not y[:, 6:].any()
+def packing(asked: list[int]) -> Any:
+    """Packs a matrix by copying it, and notes the rows of each product."""
+
+    def pack(matrix: Tensor) -> ops.Product:
+        kept = matrix.clone()
+
+        def product(x: Tensor) -> Tensor:
+            asked.append(len(x))
+            return x @ kept
+
+        return product
+
+    return pack
+
+
+def kind(pack: Any = None) -> type[Layer]:
+    """A class of layers that knows what is filled."""
+    made = type("Known", (Layer,), {"set_lora": Layer.set_lora, "reset_lora": Layer.reset_lora})
+    ops.know_filled(made, pack)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("present", "rows", "packed"),
+    [
+        ([(1, slice(0, 5))], 5, [5, 5]),
+        ([(1, slice(1, 3)), (2, slice(3, 5))], 5, [2, 2, 2, 2]),
+        ([(1, torch.tensor([0, 2, 4])), (2, torch.tensor([1, 3]))], 5, [3, 3, 2, 2]),
+        ([(1, slice(0, ops.PACKED_ROWS))], ops.PACKED_ROWS, [ops.PACKED_ROWS] * 2),
+        ([(1, slice(0, ops.PACKED_ROWS + 1))], ops.PACKED_ROWS + 1, []),
+    ],
+)
+def test_packed_products_are_those_of_what_is_loaded_now(
+    present: list[ops.Group], rows: int, packed: list[int]
+) -> None:
+    asked: list[int] = []
+    one, x = kind(packing(asked))(), made(rows, WIDE)
+    for first in (1.0, 2.0):  # the second time into the same slots
+        for slot in (1, 2):
+            one.set_lora(slot, first * slot)
+        asked.clear()
+        before = made(rows, 12)
+        y = before.clone()
+        ops.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, present)
+        assert asked == packed
+        wanted = before.clone()
+        for slot, mine in present:
+            a, b = torch.full((WIDE, RANK), first * slot), torch.full((RANK, 6), first * slot)
+            wanted[mine, :6] += x[mine] @ a @ b
+        torch.testing.assert_close(y, wanted, rtol=1e-4, atol=1e-3)
     one.reset_lora(1)
+    assert set(one.lora_a_stacked.packed) == set(one.lora_b_stacked.packed) == {2}
+
+
+def test_a_scale_and_another_number_format_are_left_to_torch() -> None:
+    asked: list[int] = []
+    one = kind(packing(asked))()
+    one.set_lora(1, 1.0)
+    y = torch.zeros(2, 12)
+    ops.add_fused(y, made(2, WIDE), one.lora_a_stacked, one.lora_b_stacked, 0.5, [(1, slice(0, 2))])
+    assert y[:, :6].any()
+    with pytest.raises(RuntimeError, match="dtype"):
+        ops.add_fused(y, made(2, WIDE).double(), one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 2))])
+    assert asked == []
+
+
+def test_where_packing_is_refused_an_adapter_is_loaded_all_the_same() -> None:
+    def refused(matrix: Tensor) -> ops.Product:
+        raise RuntimeError("could not create a primitive descriptor")
+
+    one, x, y = kind(refused)(), made(3, WIDE), torch.zeros(3, 12)
+    one.set_lora(1, 1.0)
+    ops.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 3))])
+    torch.testing.assert_close(y[:, 0], x.sum(1) * RANK, rtol=1e-4, atol=1e-4)
     assert one.lora_a_stacked.packed == one.lora_b_stacked.packed == {}
+
+
+def test_a_head_that_no_adapter_has_is_not_touched() -> None:
+    head = kind()()
+    head.lora_a_stacked, head.lora_b_stacked = torch.zeros(SLOTS, RANK, WIDE), torch.zeros(SLOTS, 1, OUT, RANK)
+    head.reset_lora(0)
+    groups = [(0, slice(0, 2)), (1, slice(2, 3))]
+    assert ops.touched(groups, head.lora_b_stacked) == []
+    head.set_lora(1, 1.0)
+    assert ops.touched(groups, head.lora_b_stacked) == groups[1:]
 
 
 def test_where_nobody_noted_what_is_filled_every_adapter_may_be() -> None:

@@ -235,8 +235,10 @@ def test_the_key_is_in_the_environment_and_not_on_the_command_line() -> None:
 
 
 def test_a_restricted_plugin_list_gets_ours_too() -> None:
-    env = launch.environment(EngineSettings(), "k", "cpu", {"VLLM_PLUGINS": "other"})
-    assert env["VLLM_PLUGINS"] == "other,secondnature_grouped_lora"
+    env = launch.environment(EngineSettings(), "k", "cpu", {"VLLM_PLUGINS": "other, " + launch.PLUGINS[0]})
+    assert env["VLLM_PLUGINS"].split(",") == ["other", *launch.PLUGINS]
+    env = launch.environment(EngineSettings(), "k", "cpu", {"VLLM_PLUGINS": ""})
+    assert env["VLLM_PLUGINS"].split(",") == list(launch.PLUGINS)
     assert "VLLM_PLUGINS" not in launch.environment(EngineSettings(), "k", "cpu", {})
 
 

@@ -162,31 +162,37 @@ async def counted(engine: Engine, name: str) -> int:
 
 
 async def test_what_an_adapter_has_nothing_for_is_left_alone(engine: Engine, model: Path, tmp_path: Path) -> None:
-    """A slot that held another adapter before: of its matrices, packed ones included, nothing must be left."""
+    """A slot that held another adapter before: of its matrices, packed ones included, nothing must be left. The least
+    recently asked of the two that are held makes way."""
     some = {stem: shape for stem, shape in matrix_shapes(model).items() if stem.endswith("down_proj")}
     write_adapter(tmp_path / "some", some, 3, rank=8)
+    write_adapter(tmp_path / "whole", matrix_shapes(model), 9, rank=16)
     question = ({"role": "user", "content": QUESTIONS[0]},)
-    first = Sampling(max_tokens=1, logprobs=0)
-    said = []
-    for name, after in (("sn-0005-some", None), ("sn-0006-some", "sn-0007-whole")):
-        if after:  # loaded into the slot that is then given to the other
-            write_adapter(tmp_path / "whole", matrix_shapes(model), 9, rank=16)
-            await engine.load_adapter(after, tmp_path / "whole")
-            said += await engine.chat(after, question, first)
-            await engine.unload_adapter(after)
-        await engine.load_adapter(name, tmp_path / "some")
-        said += await engine.chat(name, question, first)
+
+    async def said(name: str, folder: str | None = None) -> Completion:
+        if folder:
+            await engine.load_adapter(name, tmp_path / folder)
+        (one,) = await engine.chat(name, question, Sampling(max_tokens=1, logprobs=0))
+        return one
+
+    for name in NAMES:
+        await said(name)
+    after_random = await said("sn-0005-some", "some")  # into the first name's slot
+    whole = await said("sn-0007-whole", "whole")  # into the second one's
+    await said(NAMES[0])  # in the place of 0005
+    after_whole = await said("sn-0006-some", "some")  # in the place of 0007
+    for name in ("sn-0005-some", "sn-0006-some", "sn-0007-whole"):
         await engine.unload_adapter(name)
-    fresh, whole, reused = said
-    assert fresh.text == reused.text
-    assert fresh.logprobs == pytest.approx(reused.logprobs, abs=0.05)
-    assert whole.logprobs != pytest.approx(fresh.logprobs, abs=0.05)
+    assert after_random.text == after_whole.text
+    assert after_random.logprobs == pytest.approx(after_whole.logprobs, abs=0.05)
+    assert whole.logprobs != pytest.approx(after_whole.logprobs, abs=0.05)
 
 
 async def test_a_drawn_tokens_own_log_probability_is_that_of_the_table(engine: Engine) -> None:
     """Nobody asks for alternatives: the plugin's short way. Somebody does: vLLM's own."""
     question = ({"role": "user", "content": QUESTIONS[1]},)
     for name in (BASE, NAMES[0]):
+        await engine.chat(name, question, FIRST)  # the prompt is in the cache from here on, for both alike
         (short,) = await engine.chat(name, question, Sampling(max_tokens=8, logprobs=0))
         (long,) = await engine.chat(name, question, Sampling(max_tokens=8, logprobs=2))
         assert short.text == long.text

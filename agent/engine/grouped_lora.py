@@ -13,8 +13,8 @@ layers) are replaced by grouped ones that keep their signature.
 For few rows, as while tokens are drawn one by one, the matrices are packed once, when the adapter is loaded, as vLLM
 packs the base's: torch's own product looks for its plan anew each time, which takes longer than the product.
 
-And nothing is multiplied by zero: a layer that an adapter has no matrices for costs its rows nothing. vLLM keeps zeros
-in such a slot, and adds what they make: for the head, which hardly any adapter has, to every token of the vocabulary.
+And a layer that an adapter has no matrices for (fused q, k, v count as one) is left out. vLLM keeps zeros in such a
+slot, and adds what they make: for the head, which hardly any adapter has, to every token of the vocabulary.
 
 Not covered: mixture-of-experts layers, which vLLM's CPU backend does not serve adapters for.
 """
@@ -120,13 +120,21 @@ def add_fused(y: Tensor, x: Tensor, a: Fused, b: Fused, scale: float, present: S
         if isinstance(rows, slice):
             all_rows = rows.stop - rows.start == y.shape[0]
             target, taken = (y, x) if all_rows else (y[rows], x[rows])
-            if slot in b.packed and len(taken) <= PACKED_ROWS and scale == 1:
+            if _is_packed(a, b, slot, taken, scale):
                 target.add_(b.packed[slot](a.packed[slot](taken)))
             else:
                 target.addmm_(torch.mm(taken, a.turned[slot]), b.turned[slot], alpha=scale)
         else:
-            shrunk = torch.mm(x.index_select(0, rows), a.turned[slot])
-            y.index_add_(0, rows, torch.mm(shrunk, b.turned[slot]), alpha=scale)
+            taken = x.index_select(0, rows)
+            if _is_packed(a, b, slot, taken, scale):
+                y.index_add_(0, rows, b.packed[slot](a.packed[slot](taken)))
+            else:
+                y.index_add_(0, rows, torch.mm(torch.mm(taken, a.turned[slot]), b.turned[slot]), alpha=scale)
+
+
+def _is_packed(a: Fused, b: Fused, slot: int, x: Tensor, scale: float) -> bool:
+    """Whether the packed product may be taken: it does not look at the number format of what it is given."""
+    return slot in b.packed and len(x) <= PACKED_ROWS and scale == 1 and x.dtype == a.whole.dtype
 
 
 def touched(present: Sequence[Group], b: Any) -> Sequence[Group]:
@@ -212,10 +220,11 @@ def _below(kind: type[Any]) -> set[type[Any]]:
 
 
 def packer() -> Callable[[Tensor], Product] | None:
-    """How vLLM packs a matrix [in, out] for oneDNN; None where it cannot."""
+    """How vLLM packs a matrix [in, out] for oneDNN; None where it does not pack its own either."""
     from vllm import _custom_ops
+    from vllm.platforms import CpuArchEnum, current_platform
 
-    if not _custom_ops._supports_onednn:
+    if not _custom_ops._supports_onednn or current_platform.get_cpu_architecture() == CpuArchEnum.POWERPC:
         return None
 
     def pack(matrix: Tensor) -> Product:
@@ -238,10 +247,7 @@ def know_filled(layer: Any, pack: Callable[[Tensor], Product] | None = None) -> 
             slots = held.__dict__.setdefault(FILLED, set())
             (slots.add if filled else slots.discard)(index)
             if isinstance(held, Fused):
-                for one in (self.lora_a_stacked, held):
-                    one.packed.pop(index, None)
-                    if filled and pack is not None:
-                        one.packed[index] = pack(one.turned[index])
+                _repack(self.lora_a_stacked, held, index, pack if filled else None)
 
         changed.secondnature = True  # type: ignore[attr-defined]
         return changed
@@ -250,6 +256,19 @@ def know_filled(layer: Any, pack: Callable[[Tensor], Product] | None = None) -> 
         own = vars(layer).get(name)
         if own is not None and not hasattr(own, "secondnature"):
             setattr(layer, name, noting(own, filled))
+
+
+def _repack(a: Fused, b: Fused, slot: int, pack: Callable[[Tensor], Product] | None) -> None:
+    """Pack both of a slot's matrices as they are now, or neither."""
+    a.packed.pop(slot, None)
+    b.packed.pop(slot, None)
+    if pack is None:
+        return
+    try:
+        packed = pack(a.turned[slot]), pack(b.turned[slot])
+    except RuntimeError:  # oneDNN has not this number format on this processor, as vLLM's own layers may find
+        return
+    a.packed[slot], b.packed[slot] = packed
 
 
 def bgmv_shrink(inputs: Tensor, lora_a: Tensor, output: Tensor, indices: Tensor, scaling: float = 1.0) -> None:

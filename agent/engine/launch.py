@@ -102,8 +102,8 @@ def environment(
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "60",  # far above the client's: on a busy machine its 5 s end beside our 4
         "PYTHONUNBUFFERED": "1",
     }
-    wanted = [name for name in inherited.get("VLLM_PLUGINS", "").split(",") if name]
-    if wanted:
+    if "VLLM_PLUGINS" in inherited:  # a choice, an empty one included, that does not know of ours
+        wanted = [name.strip() for name in inherited["VLLM_PLUGINS"].split(",") if name.strip()]
         env["VLLM_PLUGINS"] = ",".join([*wanted, *(name for name in PLUGINS if name not in wanted)])
     if device == "cpu":
         allowed = _allowed_cpus()

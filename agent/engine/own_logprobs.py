@@ -2,11 +2,12 @@
 
 Why: confidence reads one number per token, and callers mostly ask for no more. For it vLLM 0.32 makes the
 log-softmax of every row over the whole vocabulary, and then counts in a second pass how many tokens were likelier
-than the drawn one, a rank which no answer carries (LOG.md, "What log-probabilities cost").
+than the drawn one, a rank which no chat answer carries (LOG.md, "What log-probabilities cost").
 
 What: where nobody in the batch asks for alternatives, the tokens are drawn as they are without log-probabilities.
 Then each row's is taken from a log-softmax of a few rows at a time, which stays in the processor's cache. Ranks
-read 0.
+read 0 then, for whatever else runs vLLM in this environment too (`VLLM_PLUGINS` chooses). It changes the sampler of
+vLLM's first model runner, the one that serves CPUs without Triton.
 """
 
 from __future__ import annotations
