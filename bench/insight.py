@@ -1,6 +1,6 @@
 """What is read from a large memory: the table of skills, and a night's curation. Seconds, and peak memory, of each.
 
-    python -m bench.insight [--rows 1000000]                  (all of it, in a temporary folder)
+    python -m bench.insight [--rows 1000000] [--taught N]     (all of it, in a temporary folder)
     python -m bench.insight build --dir DIR --rows 1000000    (in pieces: run it again for more rows)
     python -m bench.insight skills --dir DIR
     python -m bench.insight curate --dir DIR [--taught 20000]
@@ -103,10 +103,11 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def everything(rows: int) -> None:
+def everything(rows: int, most: int | None) -> None:
     """Each step in a process of its own; prints their lines."""
+    curated = ("curate",) if most is None else ("curate", "--taught", str(most))
     with tempfile.TemporaryDirectory() as folder:
-        for step in (("build", "--rows", str(rows)), ("skills",), ("curate",)):
+        for step in (("build", "--rows", str(rows)), ("skills",), curated):
             print(" ".join(step), flush=True)
             subprocess.run([sys.executable, "-m", "bench.insight", *step, "--dir", folder], check=True)
 
@@ -120,7 +121,7 @@ def main() -> None:
     parser.add_argument("--taught", type=int, default=None, help="at most so many are read (curate)")
     given = parser.parse_args()
     if given.step is None or given.dir is None:
-        return everything(given.rows)
+        return everything(given.rows, given.taught)
     start, cpu = time.perf_counter(), time.process_time()
     if given.step == "build":
         found = build(given.dir, given.rows)
