@@ -36,13 +36,13 @@ bench.fleet --episodes 2000
 bench.scale
 """
 QUICK = """
-bench.gateway --pairs 5 --rounds 1 --seconds 3 --levels 8 --swaps 1 --calm 3
+bench.gateway --pairs 3 --rounds 1 --seconds 2 --levels 8 --swaps 1 --calm 2
 bench.added --pairs 200
-bench.proxies --rounds 1 --seconds 1 --connections 1 64
+bench.proxies --rounds 1 --seconds 1 --connections 64
 bench.engines --engines 1 2 --service-ms 100 --seconds 1 --rounds 1 --kills 1 --parts scaling kill --without-litellm
-bench.stopping
+bench.stopping --questions 4000
 bench.parts --rounds 1
-bench.start --repeats 2
+bench.start --repeats 1
 bench.train --size tiny
 bench.memory
 bench.replay --rows 200000

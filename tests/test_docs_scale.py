@@ -11,12 +11,22 @@ from agent.config import Config
 from agent.engine.pool import LOOK_S
 from bench.scale import Load, report, size
 
-PAGE = (Path(__file__).parents[1] / "docs" / "scale.md").read_text()
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, BENCHMARKS = (DOCS / "scale.md").read_text(), (DOCS / "benchmarks.md").read_text()
 
 
 def test_the_page_holds_what_the_command_prints() -> None:
     assert report(Load()) in PAGE
     assert f"within {LOOK_S:g} s" in PAGE
+
+
+def test_what_is_put_in_was_printed_by_a_bench() -> None:
+    load = Load()
+    measured = (load.engine_tokens_per_s, load.remember_per_s, load.bytes_per_episode, load.merge_per_s,
+                load.page_bytes_per_episode)  # fmt: skip
+    for figure in (*(f"{value:,g}" if value < 1000 else f"{value:,.0f}" for value in measured),
+                   f"{load.gateway_cpu_ms:g} ms"):  # fmt: skip
+        assert figure in BENCHMARKS, figure
 
 
 def test_every_setting_on_the_page_is_one() -> None:
