@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from agent.engine import fused_lora as fused
 from agent.engine import grouped_lora as ops
 
 SLOTS, RANK, WIDE, OUT = 3, 4, 12, 10
@@ -117,7 +118,7 @@ def layer(sizes: tuple[int, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...
 @settings(deadline=None)
 def test_fused_layer_equals_its_slices_one_by_one(indices: Tensor, sizes: tuple[int, ...]) -> None:
     a, b = layer(sizes)
-    fused_a, fused_b = ops.fuse_a(a), ops.fuse_b(b)
+    fused_a, fused_b = fused.fuse_a(a), fused.fuse_b(b)
     for i in range(len(sizes)):  # an adapter is loaded after fusing, through the views
         a[i].copy_(made(SLOTS, 1, RANK, WIDE) + i)
         b[i].copy_(made(SLOTS, 1, sizes[i], RANK) - i)
@@ -125,7 +126,7 @@ def test_fused_layer_equals_its_slices_one_by_one(indices: Tensor, sizes: tuple[
         fused_b[i].copy_(b[i])
     x, before = made(len(indices), WIDE), made(len(indices), sum(sizes))
     y = before.clone()
-    ops.add_fused(y, x, fused_a, fused_b, 0.5, ops.groups(indices))
+    fused.add_fused(y, x, fused_a, fused_b, 0.5, ops.groups(indices))
     wanted = torch.cat([reference(reference(x, a[i], indices, 0.5), b[i], indices) for i in range(len(sizes))], dim=1)
     torch.testing.assert_close(y, before + wanted, rtol=1e-4, atol=1e-4)
     assert torch.equal(y[indices == -1], before[indices == -1])
@@ -135,7 +136,7 @@ def test_fusing_keeps_what_was_loaded_and_unloading_clears_it() -> None:
     a, b = layer((6, 3, 3))
     for matrix in (*a, *b):
         matrix.copy_(made(*matrix.shape))
-    fused_a, fused_b = ops.fuse_a(a), ops.fuse_b(b)
+    fused_a, fused_b = fused.fuse_a(a), fused.fuse_b(b)
     assert all(torch.equal(view, matrix) for view, matrix in zip(fused_a, a, strict=True))
     assert all(torch.equal(view, matrix) for view, matrix in zip(fused_b, b, strict=True))
     for view in (*fused_a, *fused_b):
@@ -155,8 +156,8 @@ class Layer:
 
     def __init__(self) -> None:
         a, b = layer((6, 3, 3))
-        self.lora_a_stacked: Any = ops.fuse_a(a)
-        self.lora_b_stacked: Any = ops.fuse_b(b)
+        self.lora_a_stacked: Any = fused.fuse_a(a)
+        self.lora_b_stacked: Any = fused.fuse_b(b)
 
     def reset_lora(self, index: int) -> None:
         for view in (*slices(self.lora_a_stacked), *slices(self.lora_b_stacked)):
@@ -171,21 +172,21 @@ class Layer:
 def test_a_layer_is_touched_by_the_adapters_that_have_matrices_there() -> None:
     groups = [(0, slice(0, 2)), (2, slice(2, 3))]
     one = kind()()
-    ops.know_filled(type(one))  # a second time changes nothing
+    fused.know_filled(type(one))  # a second time changes nothing
     one.set_lora(2, 1.0)
-    assert ops.touched(groups, one.lora_b_stacked) == groups[1:]
+    assert fused.touched(groups, one.lora_b_stacked) == groups[1:]
     one.set_lora(0, 1.0)
-    assert ops.touched(groups, one.lora_b_stacked) == groups
+    assert fused.touched(groups, one.lora_b_stacked) == groups
     one.reset_lora(2)
-    assert ops.touched(groups, one.lora_b_stacked) == groups[:1]
+    assert fused.touched(groups, one.lora_b_stacked) == groups[:1]
     one.reset_lora(0)
-    assert ops.touched(groups, one.lora_b_stacked) == []
+    assert fused.touched(groups, one.lora_b_stacked) == []
 
 
 def packing(asked: list[int]) -> Any:
     """Packs a matrix by copying it, and notes the rows of each product."""
 
-    def pack(matrix: Tensor) -> ops.Product:
+    def pack(matrix: Tensor) -> fused.Product:
         kept = matrix.clone()
 
         def product(x: Tensor) -> Tensor:
@@ -200,7 +201,7 @@ def packing(asked: list[int]) -> Any:
 def kind(pack: Any = None) -> type[Layer]:
     """A class of layers that knows what is filled."""
     made = type("Known", (Layer,), {"set_lora": Layer.set_lora, "reset_lora": Layer.reset_lora})
-    ops.know_filled(made, pack)
+    fused.know_filled(made, pack)
     return made
 
 
@@ -210,12 +211,12 @@ def kind(pack: Any = None) -> type[Layer]:
         ([(1, slice(0, 5))], 5, [5, 5]),
         ([(1, slice(1, 3)), (2, slice(3, 5))], 5, [2, 2, 2, 2]),
         ([(1, torch.tensor([0, 2, 4])), (2, torch.tensor([1, 3]))], 5, [3, 3, 2, 2]),
-        ([(1, slice(0, ops.PACKED_ROWS))], ops.PACKED_ROWS, [ops.PACKED_ROWS] * 2),
-        ([(1, slice(0, ops.PACKED_ROWS + 1))], ops.PACKED_ROWS + 1, []),
+        ([(1, slice(0, fused.PACKED_ROWS))], fused.PACKED_ROWS, [fused.PACKED_ROWS] * 2),
+        ([(1, slice(0, fused.PACKED_ROWS + 1))], fused.PACKED_ROWS + 1, []),
     ],
 )
 def test_packed_products_are_those_of_what_is_loaded_now(
-    present: list[ops.Group], rows: int, packed: list[int]
+    present: list[fused.Group], rows: int, packed: list[int]
 ) -> None:
     asked: list[int] = []
     one, x = kind(packing(asked))(), made(rows, WIDE)
@@ -225,7 +226,7 @@ def test_packed_products_are_those_of_what_is_loaded_now(
         asked.clear()
         before = made(rows, 12)
         y = before.clone()
-        ops.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, present)
+        fused.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, present)
         assert asked == packed
         wanted = before.clone()
         for slot, mine in present:
@@ -241,20 +242,20 @@ def test_a_scale_and_another_number_format_are_left_to_torch() -> None:
     one = kind(packing(asked))()
     one.set_lora(1, 1.0)
     y = torch.zeros(2, 12)
-    ops.add_fused(y, made(2, WIDE), one.lora_a_stacked, one.lora_b_stacked, 0.5, [(1, slice(0, 2))])
+    fused.add_fused(y, made(2, WIDE), one.lora_a_stacked, one.lora_b_stacked, 0.5, [(1, slice(0, 2))])
     assert y[:, :6].any()
     with pytest.raises(RuntimeError, match="dtype"):
-        ops.add_fused(y, made(2, WIDE).double(), one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 2))])
+        fused.add_fused(y, made(2, WIDE).double(), one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 2))])
     assert asked == []
 
 
 def test_where_packing_is_refused_an_adapter_is_loaded_all_the_same() -> None:
-    def refused(matrix: Tensor) -> ops.Product:
+    def refused(matrix: Tensor) -> fused.Product:
         raise RuntimeError("could not create a primitive descriptor")
 
     one, x, y = kind(refused)(), made(3, WIDE), torch.zeros(3, 12)
     one.set_lora(1, 1.0)
-    ops.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 3))])
+    fused.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 3))])
     torch.testing.assert_close(y[:, 0], x.sum(1) * RANK, rtol=1e-4, atol=1e-4)
     assert one.lora_a_stacked.packed == one.lora_b_stacked.packed == {}
 
@@ -264,11 +265,11 @@ def test_a_head_that_no_adapter_has_is_not_touched() -> None:
     head.lora_a_stacked, head.lora_b_stacked = torch.zeros(SLOTS, RANK, WIDE), torch.zeros(SLOTS, 1, OUT, RANK)
     head.reset_lora(0)
     groups = [(0, slice(0, 2)), (1, slice(2, 3))]
-    assert ops.touched(groups, head.lora_b_stacked) == []
+    assert fused.touched(groups, head.lora_b_stacked) == []
     head.set_lora(1, 1.0)
-    assert ops.touched(groups, head.lora_b_stacked) == groups[1:]
+    assert fused.touched(groups, head.lora_b_stacked) == groups[1:]
 
 
 def test_where_nobody_noted_what_is_filled_every_adapter_may_be() -> None:
     groups = [(0, slice(0, 2))]
-    assert ops.touched(groups, layer((6, 3, 3))[1]) == groups
+    assert fused.touched(groups, layer((6, 3, 3))[1]) == groups

@@ -1,0 +1,145 @@
+"""A layer's adapters as vLLM holds them, made ready to be multiplied quickly: fused, and packed.
+
+The slices of a layer (q, k, v; gate, up) lie in one tensor, and what vLLM knows as one matrix per slice are views into
+it, so that loading an adapter fills them. Which slots are filled is noted, and what was filled is packed once for
+oneDNN, as vLLM packs the base's own matrices: torch's product looks for its plan anew each time, which takes longer
+than a small product itself. Used by the plugin agent/engine/grouped_lora.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Rows = slice | Tensor
+Group = tuple[int, Rows]
+"""An adapter's slot, and its rows in the batch: a range where they lie together, else their numbers."""
+
+Product = Callable[[Tensor], Tensor]
+"""x (rows, in) -> x W (rows, out), W packed."""
+
+PACKED_ROWS = 64  # up to here a packed product and a sum are faster than torch's product that adds
+FILLED = "secondnature_filled"  # on a layer's B matrices: the slots that an adapter has filled
+
+
+class Fused(tuple[Tensor, ...]):
+    """A layer's matrices, one per slice, as vLLM knows them: views into `whole` [slots, out, in]."""
+
+    whole: Tensor
+    turned: tuple[Tensor, ...]  # each slot's matrix as [in, out]: a view, made once and not in every step
+    packed: dict[int, Product]  # by slot; none where vLLM cannot pack
+
+
+def _fused(views: Iterable[Tensor], whole: Tensor) -> Fused:
+    made = Fused(views)
+    made.whole, made.turned, made.packed = whole, tuple(matrix.t() for matrix in whole), {}
+    return made
+
+
+def fuse_a(stacked: Sequence[Tensor]) -> Fused:
+    """A matrices, each [slots, 1, rank, in], under each other: whole [slots, slices * rank, in]."""
+    whole = torch.cat([matrix[:, 0] for matrix in stacked], dim=1)
+    rank = stacked[0].shape[2]
+    return _fused((whole[:, None, i * rank : (i + 1) * rank] for i in range(len(stacked))), whole)
+
+
+def fuse_b(stacked: Sequence[Tensor]) -> Fused:
+    """B matrices, each [slots, 1, out, rank], on a diagonal: whole [slots, sum of out, slices * rank]."""
+    slots, _, _, rank = stacked[0].shape
+    sizes = [matrix.shape[2] for matrix in stacked]
+    whole = stacked[0].new_zeros(slots, sum(sizes), len(stacked) * rank)
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    views = [
+        whole[:, None, start : start + size, i * rank : (i + 1) * rank]
+        for i, (start, size) in enumerate(zip(starts, sizes, strict=True))
+    ]
+    for view, matrix in zip(views, stacked, strict=True):
+        view.copy_(matrix)
+    return _fused(views, whole)
+
+
+def add_fused(y: Tensor, x: Tensor, a: Fused, b: Fused, scale: float, present: Sequence[Group]) -> None:
+    """y[rows] += x[rows] A^T B^T * scale for each adapter present.
+
+    y [rows, out], x [rows, in], a: whole [slots, slices * rank, in], b: whole [slots, out, slices * rank].
+    """
+    for slot, rows in present:
+        if isinstance(rows, slice):
+            all_rows = rows.stop - rows.start == y.shape[0]
+            target, taken = (y, x) if all_rows else (y[rows], x[rows])
+            if _is_packed(a, b, slot, taken, scale):
+                target.add_(b.packed[slot](a.packed[slot](taken)))
+            else:
+                target.addmm_(torch.mm(taken, a.turned[slot]), b.turned[slot], alpha=scale)
+        else:
+            taken = x.index_select(0, rows)
+            if _is_packed(a, b, slot, taken, scale):
+                y.index_add_(0, rows, b.packed[slot](a.packed[slot](taken)))
+            else:
+                y.index_add_(0, rows, torch.mm(torch.mm(taken, a.turned[slot]), b.turned[slot]), alpha=scale)
+
+
+def _is_packed(a: Fused, b: Fused, slot: int, x: Tensor, scale: float) -> bool:
+    """Whether the packed product may be taken: it does not look at the number format of what it is given."""
+    return slot in b.packed and len(x) <= PACKED_ROWS and scale == 1 and x.dtype == a.whole.dtype
+
+
+def touched(present: Sequence[Group], b: Any) -> Sequence[Group]:
+    """The groups whose adapter has matrices here; all of them where that is not known (sharded layers)."""
+    filled = getattr(b, FILLED, None)
+    return present if filled is None else [group for group in present if group[0] in filled]
+
+
+def packer() -> Callable[[Tensor], Product] | None:
+    """How vLLM packs a matrix [in, out] for oneDNN; None where it does not pack its own either."""
+    from vllm import _custom_ops
+    from vllm.platforms import CpuArchEnum, current_platform
+
+    if not _custom_ops._supports_onednn or current_platform.get_cpu_architecture() == CpuArchEnum.POWERPC:
+        return None
+
+    def pack(matrix: Tensor) -> Product:
+        handler = _custom_ops.create_onednn_mm(matrix)
+        return lambda x: _custom_ops.onednn_mm(handler, x, None)
+
+    return pack
+
+
+def know_filled(layer: Any, pack: Callable[[Tensor], Product] | None = None) -> None:
+    """Let a layer's class note on its B matrices which slots `set_lora` has filled and `reset_lora` emptied, and pack
+    what was filled."""
+
+    def noting(change: Any, filled: bool) -> Any:
+        def changed(self: Any, index: int, *args: Any, **kwargs: Any) -> None:
+            change(self, index, *args, **kwargs)
+            held = self.lora_b_stacked
+            if not isinstance(held, Fused | Tensor):  # vLLM keeps a plain tuple where it is not ours
+                return
+            slots = held.__dict__.setdefault(FILLED, set())
+            (slots.add if filled else slots.discard)(index)
+            if isinstance(held, Fused):
+                _repack(self.lora_a_stacked, held, index, pack if filled else None)
+
+        changed.secondnature = True  # type: ignore[attr-defined]
+        return changed
+
+    for name, filled in (("set_lora", True), ("reset_lora", False)):
+        own = vars(layer).get(name)
+        if own is not None and not hasattr(own, "secondnature"):
+            setattr(layer, name, noting(own, filled))
+
+
+def _repack(a: Fused, b: Fused, slot: int, pack: Callable[[Tensor], Product] | None) -> None:
+    """Pack both of a slot's matrices as they are now, or neither."""
+    a.packed.pop(slot, None)
+    b.packed.pop(slot, None)
+    if pack is None:
+        return
+    try:
+        packed = pack(a.turned[slot]), pack(b.turned[slot])
+    except RuntimeError:  # oneDNN has not this number format on this processor, as vLLM's own layers may find
+        return
+    a.packed[slot], b.packed[slot] = packed
