@@ -21,7 +21,7 @@ Group = tuple[int, Rows]
 Product = Callable[[Tensor], Tensor]
 """x (rows, in) -> x W (rows, out), W packed."""
 
-PACKED_ROWS = 64  # up to here a packed product and a sum are faster than torch's product that adds
+PACKED_ROWS = 64  # as many as are drawn at once; the many of a prompt are left to torch's product, which adds too
 FILLED = "secondnature_filled"  # on a layer's B matrices: the slots that an adapter has filled
 
 
