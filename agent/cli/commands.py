@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from agent.cli import (
     adapters,
     ask,
@@ -22,14 +20,9 @@ from agent.cli import (
     status,
     tune,
 )
+from agent.cli.options import program
 
-app = typer.Typer(
-    name="secondnature",
-    help="A local model that thinks when it must and learns, by night, to know.",
-    no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = program()
 app.command("serve")(serve.serve)
 app.command("config")(serve.config)
 app.command("ask")(ask.ask)

@@ -14,3 +14,14 @@ StateDir = Annotated[Path | None, typer.Option("--state-dir", "-s", help="state 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Url = Annotated[str | None, typer.Option("--url", help="a running service; default: the one on the state folder")]
 ApiKey = Annotated[str | None, typer.Option("--key", envvar="SECONDNATURE_API_KEY", help="API key of that service")]
+
+
+def program() -> typer.Typer:
+    """The program, without a command yet."""
+    return typer.Typer(
+        name="secondnature",
+        help="A local model that thinks when it must and learns, by night, to know.",
+        no_args_is_help=True,
+        pretty_exceptions_show_locals=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
