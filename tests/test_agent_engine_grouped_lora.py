@@ -171,8 +171,9 @@ class Layer:
 
 def test_a_layer_is_touched_by_the_adapters_that_have_matrices_there() -> None:
     groups = [(0, slice(0, 2)), (2, slice(2, 3))]
-    one = kind()()
-    fused.know_filled(type(one))  # a second time changes nothing
+    made, packer = kind()
+    fused.know_filled(made, packer)  # a second time changes nothing
+    one = made()
     one.set_lora(2, 1.0)
     assert fused.touched(groups, one.lora_b_stacked) == groups[1:]
     one.set_lora(0, 1.0)
@@ -198,11 +199,14 @@ def packing(asked: list[int]) -> Any:
     return pack
 
 
-def kind(pack: Any = None) -> type[Layer]:
-    """A class of layers that knows what is filled."""
-    made = type("Known", (Layer,), {"set_lora": Layer.set_lora, "reset_lora": Layer.reset_lora})
-    fused.know_filled(made, pack)
-    return made
+def kind(pack: Any = None) -> tuple[type[Layer], fused.Packer]:
+    """A class of layers that knows what is filled, and its packer."""
+    made, packer = (
+        type("Known", (Layer,), {"set_lora": Layer.set_lora, "reset_lora": Layer.reset_lora}),
+        fused.Packer(pack),
+    )
+    fused.know_filled(made, packer)
+    return made, packer
 
 
 @pytest.mark.parametrize(
@@ -219,10 +223,12 @@ def test_packed_products_are_those_of_what_is_loaded_now(
     present: list[fused.Group], rows: int, packed: list[int]
 ) -> None:
     asked: list[int] = []
-    one, x = kind(packing(asked))(), made(rows, WIDE)
+    layers, packer = kind(packing(asked))
+    one, x = layers(), made(rows, WIDE)
     for first in (1.0, 2.0):  # the second time into the same slots
         for slot in (1, 2):
             one.set_lora(slot, first * slot)
+        packer.some()
         asked.clear()
         before = made(rows, 12)
         y = before.clone()
@@ -237,10 +243,30 @@ def test_packed_products_are_those_of_what_is_loaded_now(
     assert set(one.lora_a_stacked.packed) == set(one.lora_b_stacked.packed) == {2}
 
 
+def test_some_layers_are_packed_a_step_and_none_that_was_emptied_meanwhile() -> None:
+    asked: list[int] = []
+    layers, packer = kind(packing(asked))
+    three, x = [layers() for _ in range(3)], made(1, WIDE)
+    for one in three:
+        one.set_lora(0, 1.0)
+    three[1].reset_lora(0)
+    packed = []
+    for _ in range(3):
+        packed.append([sorted(one.lora_b_stacked.packed) for one in three])
+        packer.some(1)
+    assert packed == [[[], [], []], [[0], [], []], [[0], [], [0]]]
+    y = torch.zeros(1, 12)
+    for one in three:  # what is not packed yet is multiplied all the same
+        fused.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, [(0, slice(0, 1))])
+    torch.testing.assert_close(y[:, 0], 2 * x.sum(1) * RANK, rtol=1e-4, atol=1e-4)
+
+
 def test_a_scale_and_another_number_format_are_left_to_torch() -> None:
     asked: list[int] = []
-    one = kind(packing(asked))()
+    layers, packer = kind(packing(asked))
+    one = layers()
     one.set_lora(1, 1.0)
+    packer.some()
     y = torch.zeros(2, 12)
     fused.add_fused(y, made(2, WIDE), one.lora_a_stacked, one.lora_b_stacked, 0.5, [(1, slice(0, 2))])
     assert y[:, :6].any()
@@ -253,15 +279,17 @@ def test_where_packing_is_refused_an_adapter_is_loaded_all_the_same() -> None:
     def refused(matrix: Tensor) -> fused.Product:
         raise RuntimeError("could not create a primitive descriptor")
 
-    one, x, y = kind(refused)(), made(3, WIDE), torch.zeros(3, 12)
+    layers, packer = kind(refused)
+    one, x, y = layers(), made(3, WIDE), torch.zeros(3, 12)
     one.set_lora(1, 1.0)
+    packer.some()
     fused.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 3))])
     torch.testing.assert_close(y[:, 0], x.sum(1) * RANK, rtol=1e-4, atol=1e-4)
     assert one.lora_a_stacked.packed == one.lora_b_stacked.packed == {}
 
 
 def test_a_head_that_no_adapter_has_is_not_touched() -> None:
-    head = kind()()
+    head = kind()[0]()
     head.lora_a_stacked, head.lora_b_stacked = torch.zeros(SLOTS, RANK, WIDE), torch.zeros(SLOTS, 1, OUT, RANK)
     head.reset_lora(0)
     groups = [(0, slice(0, 2)), (1, slice(2, 3))]

@@ -9,6 +9,7 @@ than a small product itself. Used by the plugin agent/engine/grouped_lora.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ Product = Callable[[Tensor], Tensor]
 """x (rows, in) -> x W (rows, out), W packed."""
 
 PACKED_ROWS = 64  # as many as are drawn at once; the many of a prompt are left to torch's product, which adds too
+PACKED_A_STEP = 8  # layers, of the hundred of a small model: some milliseconds
 FILLED = "secondnature_filled"  # on a layer's B matrices: the slots that an adapter has filled
 
 
@@ -93,7 +95,7 @@ def touched(present: Sequence[Group], b: Any) -> Sequence[Group]:
     return present if filled is None else [group for group in present if group[0] in filled]
 
 
-def packer() -> Callable[[Tensor], Product] | None:
+def packing() -> Callable[[Tensor], Product] | None:
     """How vLLM packs a matrix [in, out] for oneDNN; None where it does not pack its own either."""
     from vllm import _custom_ops
     from vllm.platforms import CpuArchEnum, current_platform
@@ -108,9 +110,38 @@ def packer() -> Callable[[Tensor], Product] | None:
     return pack
 
 
-def know_filled(layer: Any, pack: Callable[[Tensor], Product] | None = None) -> None:
-    """Let a layer's class note on its B matrices which slots `set_lora` has filled and `reset_lora` emptied, and pack
-    what was filled."""
+class Packer:
+    """Packs what was loaded, some layers a step: all at once would hold up the answers under way. Until its turn comes
+    a layer is multiplied by torch."""
+
+    def __init__(self, pack: Callable[[Tensor], Product] | None) -> None:
+        """`pack` packs one matrix [in, out], or raises RuntimeError; None: nothing is ever packed."""
+        self._pack = pack
+        self._waiting: dict[tuple[int, int], tuple[Fused, Fused]] = {}  # by the B matrices' id and the slot
+
+    def changed(self, a: Fused, b: Fused, slot: int, filled: bool) -> None:
+        """A layer's slot holds other matrices now, or none."""
+        a.packed.pop(slot, None)
+        b.packed.pop(slot, None)
+        self._waiting.pop((id(b), slot), None)
+        if filled and self._pack is not None:
+            self._waiting[id(b), slot] = (a, b)
+
+    def some(self, layers: int = PACKED_A_STEP) -> None:
+        """Pack both matrices of the next layers as they are now; of a layer both or neither."""
+        for key in list(islice(self._waiting, layers)):
+            (a, b), slot = self._waiting.pop(key), key[1]
+            assert self._pack is not None
+            try:
+                packed = self._pack(a.turned[slot]), self._pack(b.turned[slot])
+            except RuntimeError:  # oneDNN has not this number format on this processor, as vLLM's own layers may find
+                continue
+            a.packed[slot], b.packed[slot] = packed
+
+
+def know_filled(layer: Any, packer: Packer) -> None:
+    """Let a layer's class note on its B matrices which slots `set_lora` has filled and `reset_lora` emptied, and tell
+    the packer."""
 
     def noting(change: Any, filled: bool) -> Any:
         def changed(self: Any, index: int, *args: Any, **kwargs: Any) -> None:
@@ -121,7 +152,7 @@ def know_filled(layer: Any, pack: Callable[[Tensor], Product] | None = None) -> 
             slots = held.__dict__.setdefault(FILLED, set())
             (slots.add if filled else slots.discard)(index)
             if isinstance(held, Fused):
-                _repack(self.lora_a_stacked, held, index, pack if filled else None)
+                packer.changed(self.lora_a_stacked, held, index, filled)
 
         changed.secondnature = True  # type: ignore[attr-defined]
         return changed
@@ -130,16 +161,3 @@ def know_filled(layer: Any, pack: Callable[[Tensor], Product] | None = None) -> 
         own = vars(layer).get(name)
         if own is not None and not hasattr(own, "secondnature"):
             setattr(layer, name, noting(own, filled))
-
-
-def _repack(a: Fused, b: Fused, slot: int, pack: Callable[[Tensor], Product] | None) -> None:
-    """Pack both of a slot's matrices as they are now, or neither."""
-    a.packed.pop(slot, None)
-    b.packed.pop(slot, None)
-    if pack is None:
-        return
-    try:
-        packed = pack(a.turned[slot]), pack(b.turned[slot])
-    except RuntimeError:  # oneDNN has not this number format on this processor, as vLLM's own layers may find
-        return
-    a.packed[slot], b.packed[slot] = packed

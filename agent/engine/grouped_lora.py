@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from agent.engine.fused_lora import Fused, Group, add_fused, fuse_a, fuse_b, know_filled, packer, touched
+from agent.engine.fused_lora import Fused, Group, Packer, add_fused, fuse_a, fuse_b, know_filled, packing, touched
 
 
 def register() -> None:
@@ -70,13 +70,18 @@ def _replace_wrapper(wrapper: Any) -> None:
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         make(self, *args, **kwargs)
-        _change_layers()  # here, in the worker: the layers' module is slow to import where it is not needed
+        if wrapper.secondnature_packer is None:
+            # Here, in the worker: the layers' module is slow to import where it is not needed.
+            wrapper.secondnature_packer = Packer(packing())
+            _change_layers(wrapper.secondnature_packer)
 
     def update_metadata(self: Any, *args: Any, **kwargs: Any) -> None:
         update(self, *args, **kwargs)
         self.secondnature_groups = groups(self.token_lora_indices)
+        wrapper.secondnature_packer.some()
 
     wrapper.secondnature_groups = ()
+    wrapper.secondnature_packer = None
     wrapper.__init__ = __init__
     wrapper.update_metadata = update_metadata
     _replace_products(wrapper)
@@ -113,7 +118,7 @@ def _replace_products(wrapper: Any) -> None:
     wrapper.add_lora_embedding = add_lora_embedding
 
 
-def _change_layers() -> None:
+def _change_layers(packer: Packer) -> None:
     """Let every linear layer fuse its matrices when it gets the wrapper, before any adapter is loaded, and every layer
     know which slots are filled."""
     from vllm.lora.layers import base, base_linear
@@ -131,9 +136,8 @@ def _change_layers() -> None:
             )
 
     linear_layer.set_mapping = set_mapping
-    pack = packer()
     for layer in _below(any_layer):
-        know_filled(layer, pack)
+        know_filled(layer, packer)
 
 
 def _below(kind: type[Any]) -> set[type[Any]]:
