@@ -192,7 +192,8 @@ async def test_a_drawn_tokens_own_log_probability_is_that_of_the_table(engine: E
     """Nobody asks for alternatives: the plugin's short way. Somebody does: vLLM's own."""
     question = ({"role": "user", "content": QUESTIONS[1]},)
     for name in (BASE, NAMES[0]):
-        await engine.chat(name, question, FIRST)  # the prompt is in the cache from here on, for both alike
+        # From here on the prompt is in the cache and the adapter's matrices are packed, for both alike.
+        await engine.chat(name, question, Sampling(max_tokens=20, extra={"ignore_eos": True}))
         (short,) = await engine.chat(name, question, Sampling(max_tokens=8, logprobs=0))
         (long,) = await engine.chat(name, question, Sampling(max_tokens=8, logprobs=2))
         assert short.text == long.text
