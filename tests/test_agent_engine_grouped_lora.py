@@ -228,7 +228,7 @@ def test_packed_products_are_those_of_what_is_loaded_now(
     for first in (1.0, 2.0):  # the second time into the same slots
         for slot in (1, 2):
             one.set_lora(slot, first * slot)
-        packer.some()
+        packer.some(9)
         asked.clear()
         before = made(rows, 12)
         y = before.clone()
@@ -253,7 +253,8 @@ def test_some_layers_are_packed_a_step_and_none_that_was_emptied_meanwhile() -> 
     packed = []
     for _ in range(3):
         packed.append([sorted(one.lora_b_stacked.packed) for one in three])
-        packer.some(1)
+        for _ in range(fused.USES):
+            packer.used()
     assert packed == [[[], [], []], [[0], [], []], [[0], [], [0]]]
     y = torch.zeros(1, 12)
     for one in three:  # what is not packed yet is multiplied all the same
@@ -266,7 +267,7 @@ def test_a_scale_and_another_number_format_are_left_to_torch() -> None:
     layers, packer = kind(packing(asked))
     one = layers()
     one.set_lora(1, 1.0)
-    packer.some()
+    packer.some(9)
     y = torch.zeros(2, 12)
     fused.add_fused(y, made(2, WIDE), one.lora_a_stacked, one.lora_b_stacked, 0.5, [(1, slice(0, 2))])
     assert y[:, :6].any()
@@ -282,7 +283,7 @@ def test_where_packing_is_refused_an_adapter_is_loaded_all_the_same() -> None:
     layers, packer = kind(refused)
     one, x, y = layers(), made(3, WIDE), torch.zeros(3, 12)
     one.set_lora(1, 1.0)
-    packer.some()
+    packer.some(9)
     fused.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 3))])
     torch.testing.assert_close(y[:, 0], x.sum(1) * RANK, rtol=1e-4, atol=1e-4)
     assert one.lora_a_stacked.packed == one.lora_b_stacked.packed == {}

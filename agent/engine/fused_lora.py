@@ -23,7 +23,7 @@ Product = Callable[[Tensor], Tensor]
 """x (rows, in) -> x W (rows, out), W packed."""
 
 PACKED_ROWS = 64  # as many as are drawn at once; the many of a prompt are left to torch's product, which adds too
-PACKED_A_STEP = 8  # layers, of the hundred of a small model: some milliseconds
+USES = 12  # of layers, for one that is packed: eight a step of a small model with a hundred, some milliseconds
 FILLED = "secondnature_filled"  # on a layer's B matrices: the slots that an adapter has filled
 
 
@@ -112,12 +112,13 @@ def packing() -> Callable[[Tensor], Product] | None:
 
 class Packer:
     """Packs what was loaded, some layers a step: all at once would hold up the answers under way. Until its turn comes
-    a layer is multiplied by torch."""
+    a layer is multiplied by torch. Steps are told by the layers' use: vLLM says nothing else at each of them."""
 
     def __init__(self, pack: Callable[[Tensor], Product] | None) -> None:
         """`pack` packs one matrix [in, out], or raises RuntimeError; None: nothing is ever packed."""
         self._pack = pack
         self._waiting: dict[tuple[int, int], tuple[Fused, Fused]] = {}  # by the B matrices' id and the slot
+        self._uses = 0
 
     def changed(self, a: Fused, b: Fused, slot: int, filled: bool) -> None:
         """A layer's slot holds other matrices now, or none."""
@@ -127,7 +128,14 @@ class Packer:
         if filled and self._pack is not None:
             self._waiting[id(b), slot] = (a, b)
 
-    def some(self, layers: int = PACKED_A_STEP) -> None:
+    def used(self) -> None:
+        """An adapter's layer is about to be used; of every so many uses one packs a layer."""
+        if self._waiting:
+            self._uses += 1
+            if self._uses % USES == 0:
+                self.some(1)
+
+    def some(self, layers: int) -> None:
         """Pack both matrices of the next layers as they are now; of a layer both or neither."""
         for key in list(islice(self._waiting, layers)):
             (a, b), slot = self._waiting.pop(key), key[1]

@@ -78,7 +78,6 @@ def _replace_wrapper(wrapper: Any) -> None:
     def update_metadata(self: Any, *args: Any, **kwargs: Any) -> None:
         update(self, *args, **kwargs)
         self.secondnature_groups = groups(self.token_lora_indices)
-        wrapper.secondnature_packer.some()
 
     wrapper.secondnature_groups = ()
     wrapper.secondnature_packer = None
@@ -101,6 +100,7 @@ def _replace_products(wrapper: Any) -> None:
         if kwargs.get("buffer") is None and isinstance(lora_a, Fused) and lora_b.whole.shape[1] == y.shape[-1]:
             if y.ndim > 2:
                 y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
+            wrapper.secondnature_packer.used()
             add_fused(y, x, lora_a, lora_b, scale, here)
         else:
             add_linear(self, y, x, lora_a, lora_b, scale, slices, **kwargs)
