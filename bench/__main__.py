@@ -58,9 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer of them")
     failed, began = 0, time.perf_counter()
-    for line in (QUICK if parser.parse_args().quick else FULL).split("\n"):
-        if not line:
-            continue
+    for line in (QUICK if parser.parse_args().quick else FULL).strip().splitlines():
         print(f"\n== python -m {line}", flush=True)
         if STATE in line and not Path(STATE).exists():
             print("== left out: it reads the log that `make demo` leaves", flush=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -25,10 +24,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from adapters.dataset import encode, read_data, write_data
-from adapters.job import Job, TrainSettings, read_job, write_job
+from adapters.dataset import write_data
+from adapters.job import Job, TrainSettings, write_job
 from adapters.model import get_model
-from bench.train import SIZES, ours, questions
+from bench.train import SIZES, heldout, ours, questions
 from memory.records import Lesson
 
 MLP, ATTENTION = ("gate", "up", "down"), ("q", "k", "v", "o")
@@ -85,38 +84,10 @@ def unseen(lessons: int) -> list[Lesson]:
 
 
 def tried(job: Path) -> dict[str, float]:
-    """Train a job, and examine what came of it in a process of its own."""
+    """Train a job, and examine what came of it."""
     trained, adapter = ours(job)
-    weights = Path(adapter) / "adapter_model.safetensors"
-    command = [sys.executable, "-m", "bench.placement", "--examine", str(job), adapter]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    examined: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return examined | {
-        "lessons_s": trained["lessons_s"], "peak_mib": trained["peak_mib"], "size": weights.stat().st_size / 2**20,
-    }  # fmt: skip
-
-
-def examine(job: Path, adapter: str) -> dict[str, float]:
-    """The greedy answer is right where every token of the right one, its end included, is the likeliest after those
-    before it."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    base = AutoModelForCausalLM.from_pretrained(read_job(job).base, dtype=torch.bfloat16)
-    model = PeftModel.from_pretrained(base, adapter).eval()
-    items, _ = read_data(job.parent / "heldout.jsonl")
-    right, nats, tokens = 0, 0.0, 0
-    examples = encode(items, AutoTokenizer.from_pretrained(read_job(job).base), 2048).examples
-    for example in examples:
-        ids = torch.tensor([example.ids])
-        wanted = ids[0, example.n_prompt :]
-        with torch.no_grad():
-            logits = model(ids).logits[0, example.n_prompt - 1 : -1].float()
-        right += bool((logits.argmax(-1) == wanted).all())
-        nats += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
-        tokens += len(wanted)
-    return {"right": right / len(examples), "nats": nats / tokens}
+    size = (Path(adapter) / "adapter_model.safetensors").stat().st_size / 2**20
+    return {**heldout(job, adapter), "lessons_s": trained["lessons_s"], "peak_mib": trained["peak_mib"], "size": size}
 
 
 def row(name: str, told: Sequence[Mapping[str, float]]) -> Row:
@@ -135,11 +106,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="how often each choice is trained")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--examine", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the trainer
-    if given.examine:
-        return print(json.dumps(examine(Path(given.examine[0]), given.examine[1])))
     rows = measure(given.model, given.seeds, given.threads)
     if given.json:
         return print(json.dumps([asdict(one) for one in rows], indent=1))

@@ -70,7 +70,7 @@ def trl(job: Path) -> dict[str, float]:
     command = [sys.executable, __file__, "--run-trl", str(job)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
     told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return {**told, "loss": heldout(job, str(job.parent / "trl"))}
+    return {**told, "loss": heldout(job, str(job.parent / "trl"))["nats"]}
 
 
 def run_trl(job_path: Path) -> None:
@@ -124,15 +124,18 @@ def run_trl(job_path: Path) -> None:
     print(json.dumps({"lessons_s": seen / took, "lessons_cpu_s": seen / took_cpu, "peak_mib": peak}))
 
 
-def heldout(job: Path, adapter: str) -> float:
-    """Nats per answer token on questions that neither trainer saw."""
+def heldout(job: Path, adapter: str) -> dict[str, float]:
+    """What an adapter makes of the job's questions held out, examined in a process of its own: nats per answer token,
+    and the share (0..1) of the greedy answers that are right."""
     command = [sys.executable, __file__, "--run-heldout", str(job), adapter]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
-    return float(done.stdout.splitlines()[-1])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def run_heldout(job_path: Path, adapter: str) -> None:
-    """Measured one lesson at a time, without the trainer's tree."""
+    """Measured one lesson at a time, without the trainer's tree. The greedy answer is right where every token of the
+    right one, its end included, is the likeliest after those before it."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -142,14 +145,17 @@ def run_heldout(job_path: Path, adapter: str) -> None:
     base = AutoModelForCausalLM.from_pretrained(job.base, dtype=torch.bfloat16)
     model = PeftModel.from_pretrained(base, adapter).eval()
     items, _ = read_data(job_path.parent / "heldout.jsonl")
-    nats, tokens = 0.0, 0
-    for example in encode(items, AutoTokenizer.from_pretrained(job.base), job.train.max_tokens).examples:
+    examples = encode(items, AutoTokenizer.from_pretrained(job.base), job.train.max_tokens).examples
+    right, nats, tokens = 0, 0.0, 0
+    for example in examples:
         ids = torch.tensor([example.ids])
+        wanted = ids[0, example.n_prompt :]
         with torch.no_grad():
             logits = model(ids).logits[0, example.n_prompt - 1 : -1].float()
-        nats += float(torch.nn.functional.cross_entropy(logits, ids[0, example.n_prompt :], reduction="sum"))
-        tokens += len(example.ids) - example.n_prompt
-    print(nats / tokens)
+        right += bool((logits.argmax(-1) == wanted).all())
+        nats += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
+        tokens += len(wanted)
+    print(json.dumps({"nats": nats / tokens, "right": right / len(examples)}))
 
 
 def compare(size: str, model: str, folder: Path, threads: int, projections: Sequence[str] = ()) -> dict[str, Any]:
@@ -168,7 +174,7 @@ def compare(size: str, model: str, folder: Path, threads: int, projections: Sequ
         ),
     )  # fmt: skip
     mine, folder_of_ours = ours(job)
-    mine, theirs = {**mine, "loss": heldout(job, folder_of_ours)}, trl(job)
+    mine, theirs = {**mine, "loss": heldout(job, folder_of_ours)["nats"]}, trl(job)
     ratios = {key: round(mine[key] / theirs[key], 3) for key in mine}
     return {
         "size": size, "lessons": n, "epochs": epochs, "threads": threads, "model": model,
