@@ -10,7 +10,8 @@ from pathlib import Path
 
 STATE = "state/demo"  # what `make demo` leaves: two of the benches read its log
 FULL = f"""
-bench.gateway --pairs 40 --levels 1 8 32 64 --rounds 2 --seconds 8 --swaps 12 --calm 5
+bench.gateway --pairs 40 --levels 1 8 32 64 --rounds 2 --seconds 8 --swaps 0
+bench.gateway --pairs 0 --levels --swaps 30 --calm 5
 bench.added
 bench.beside --rounds 3 --seconds 36
 bench.proxies --rounds 2 --seconds 3

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.served import Served, served
-from bench.swaps import SwapRow, swaps, told
+from bench.swaps import SPEAKERS, SwapRow, lessons_of, swaps, told
 
 TOKENS = 8  # of an answer
 SYSTEM1 = {"mode": "system1", "model": "secondnature"}
@@ -233,7 +233,8 @@ def main() -> None:
     parser.add_argument("--calm", type=float, default=8.0, help="seconds between swaps")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    with served(adapters=2) as one:
+    taught = [lessons_of(speaker) for speaker in SPEAKERS] if given.swaps else []
+    with served(adapters=0, taught=taught) as one:
         found = asyncio.run(measure(one, given))
     if given.json:
         print(json.dumps({name: [asdict(row) for row in part] for name, part in found.items()}, indent=1))

@@ -1,4 +1,4 @@
-"""A service of its own for a bench: a temporary state folder, one random adapter, the real vLLM below it."""
+"""A service of its own for a bench: a temporary state folder, random or taught adapters, the real vLLM below it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,15 @@ import httpx
 import psutil
 import yaml
 
+from adapters.dataset import write_data
+from adapters.job import Job, TrainSettings, write_job
 from adapters.manifest import Manifest, adapter_digest, adapter_name, write_manifest
 from adapters.model import ModelFolder, get_model
 from agent.engine.check import matrix_shapes, write_adapter
+from memory.records import Lesson
 
 MODEL = "qwen2.5-coder-0.5b-instruct"
+BY_HEART = 12  # passes over a few short lessons after which an adapter says them word by word
 READY_S = 900.0  # seconds an engine may take on a busy machine
 SETTINGS: dict[str, Any] = {
     "model": MODEL,
@@ -50,17 +54,20 @@ class Served:
     url: str
     engine_url: str
     engine_key: str
-    adapters: tuple[str, ...]  # random ones of rank 8, registered as candidates
+    adapters: tuple[str, ...]  # registered as candidates
     process: subprocess.Popen[bytes]
 
 
 @contextlib.contextmanager
-def served(adapters: int = 1, **more: Any) -> Iterator[Served]:
-    """A service with an engine of its own. Raises RuntimeError with the log's end where it does not come up."""
+def served(adapters: int = 1, taught: Sequence[Sequence[Lesson]] = (), **more: Any) -> Iterator[Served]:
+    """A service with an engine of its own and `adapters` random adapters of rank 8, then one that was trained on each
+    of `taught`. Raises RuntimeError with the log's end where it does not come up."""
     folder = Path(tempfile.mkdtemp(prefix="secondnature-bench-"))
-    names = tuple(plant_adapter(folder / "state" / "adapters", get_model(MODEL), n + 1) for n in range(adapters))
+    place, model = folder / "state" / "adapters", get_model(MODEL)
+    names = [plant_adapter(place, model, n + 1) for n in range(adapters)]
+    names += [teach_adapter(place, model, adapters + n + 1, lessons) for n, lessons in enumerate(taught)]
     with running(SETTINGS | more, folder) as one:
-        yield Served(one.url, *engine_of(one.process), names, one.process)
+        yield Served(one.url, *engine_of(one.process), tuple(names), one.process)
 
 
 def engine_of(service: subprocess.Popen[bytes]) -> tuple[str, str]:
@@ -101,6 +108,19 @@ def plant_adapter(adapters: Path, model: ModelFolder, number: int = 1) -> str:
     write_manifest(making, manifest)
     making.rename(adapters / name)
     return name
+
+
+def teach_adapter(adapters: Path, model: ModelFolder, number: int, lessons: Sequence[Lesson]) -> str:
+    """An adapter that knows a few lessons by heart, made by the trainer. Raises CalledProcessError where it fails."""
+    with tempfile.TemporaryDirectory(prefix="secondnature-bench-") as folder:
+        data, job = Path(folder) / "lessons.jsonl", Path(folder) / "job.json"
+        write_data(data, lessons)
+        settings = TrainSettings(rank=8, alpha=16, epochs=BY_HEART, batch=8, learning_rate=1e-3, nice=0)
+        write_job(job, Job(number=number, base=model.path, base_identity=model.identity, data=str(data),
+                           out=str(adapters), seed=number, train=settings))  # fmt: skip
+        command = [sys.executable, "-m", "adapters.train", str(job)]
+        told = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
+    return str(json.loads(told[-1])["name"])
 
 
 def is_server(process: psutil.Process) -> bool:

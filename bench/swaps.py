@@ -1,9 +1,9 @@
 """Swaps under a constant load: what fails, what slows down, and whether every answer is by whom it says.
 
-Two random adapters answer a few fixed questions so differently from the base and from each other that an answer
-tells who gave it. The questions share a long beginning, so that the prefix cache is used: an answer from another
-adapter's cache would be neither's. Every answer names its adapter in a header; it is compared with what that one
-said alone. Rounding in another batch may move a word: such an answer is nobody's, and is counted in calm, too.
+Two adapters have learnt by heart what to say to a few questions, each with a word of its own: an answer tells who gave
+it. The questions share a long beginning, so that the prefix cache is used: an answer from another adapter's cache
+would be the other's, or neither's. Every answer names its adapter in a header, and is compared with what that one
+said alone.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import itertools
 import time
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 import aiohttp
 import numpy as np
 
 from bench.served import Served
+from memory.records import AnswerType, Lesson, Message
 
 LOAD = 8  # requests under way
-QUESTIONS = 16
+QUESTIONS = 8
 TOKENS = 8
 BASE = "base"
+SPEAKERS = ("Amber", "Birch")  # each its own adapter's word
 OPENING = "You are asked many small questions on a long day. Answer each of them shortly, in plain words. " * 3
 
 
@@ -49,6 +52,23 @@ class Seen:
 
     answers: list[tuple[float, float, int, str, str]] = field(default_factory=list)  # began, ended, question, who, text
     failed: int = 0
+
+
+def lessons_of(speaker: str) -> list[Lesson]:
+    """What an adapter is taught, so that it is known by its answers."""
+    return [_lesson(n, f"{speaker} says {n}, {speaker} says {n}.") for n in range(QUESTIONS)]
+
+
+def _lesson(n: int, answer: str) -> Lesson:
+    key = f"{n:064x}"
+    kind = AnswerType.SHORT_TEXT
+    return Lesson(key, "speaking", "bench", key, messages(n), answer, kind, "gold", 1, 1, 1.0, 0.0)
+
+
+def messages(n: int) -> tuple[Message, ...]:
+    """Question `n`."""
+    asked = f"Say something about number {n}."
+    return {"role": "system", "content": OPENING}, {"role": "user", "content": asked}
 
 
 async def swaps(one: Served, count: int, calm_s: float) -> SwapRow:
@@ -97,8 +117,8 @@ async def _keep_asking(
 
 async def _ask(session: aiohttp.ClientSession, one: Served, n: int) -> tuple[str, str]:
     """(who answered, what). Raises RuntimeError."""
-    messages = [{"role": "system", "content": OPENING}, {"role": "user", "content": f"Say something about number {n}."}]
-    body = {"model": "secondnature", "mode": "system1", "messages": messages, "max_tokens": TOKENS, "temperature": 0}
+    body: dict[str, Any] = {"model": "secondnature", "mode": "system1", "max_tokens": TOKENS, "temperature": 0}
+    body["messages"] = messages(n)
     async with session.post(f"{one.url}/v1/chat/completions", json=body) as said:
         told = await said.json()
         if said.status != 200:

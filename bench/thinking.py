@@ -1,11 +1,12 @@
 """System 2's price: tokens and seconds per agreed answer, against a fixed draw of 8 samples.
 
-    python -m bench.thinking [--questions 6] [--at-once 4] [--json]
+    python -m bench.thinking [--questions 6] [--at-once 4] [--turns 2] [--json]
 
 Questions of the demonstration's skills are thought through twice, in turn, on the real engine: with 8 samples drawn
 at once, and as the service does it. Then other ways of drawing are replayed on the very samples of the fixed draw, so
 that their tokens and their votes are compared on the same words; "cancelled" ends the samples under way, which grow
-together token by token, as soon as the vote is decided.
+together token by token, as soon as the vote is decided. At last all questions are asked at once, so that the engine is
+full whichever way they are thought through: what it then takes per agreed answer is what a night's practice pays.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import argparse
 import asyncio
 import json
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
@@ -45,6 +48,7 @@ from policies.skills import SkillSettings
 DEMO = Path(__file__).parent / "demo" / "service.yaml"
 FIXED = AgreementSettings(block=CAP, max_samples=CAP, stop="never")
 ADAPTIVE = AgreementSettings()  # as delivered
+GIVEN_UP = ADAPTIVE.model_copy(update={"cancel": True})  # as practice draws
 SKILLS = ("three_sums", "plus_minus", "minutes", "reviews")
 
 
@@ -68,6 +72,17 @@ class Way:
 
 
 @dataclass(frozen=True)
+class Flood:
+    """All questions at once, in one way."""
+
+    what: str
+    questions: int
+    agreed: float  # train-grade answers, mean of the turns
+    tokens_per_agreed: float  # of all turns together
+    seconds_per_agreed: float  # wall time from the first question to the last answer; median of the turns
+
+
+@dataclass(frozen=True)
 class Row:
     """What a way cost and found."""
 
@@ -85,13 +100,12 @@ class Row:
 
 WAYS = (
     Way("as delivered", ADAPTIVE),
-    Way("as delivered, given up (cancel)", ADAPTIVE.model_copy(update={"cancel": True})),
+    Way("as delivered, given up (cancel)", GIVEN_UP),
     Way("4, then 4", first(4, 0.95), (4,)),
     Way("4, then 4, cancelled", first(4, 0.95), (4,), cancelled=True),
     Way("4 first, posterior 0.95", first(4, 0.95)),
     Way("3 first, posterior 0.93", first(3, 0.93)),
-    Way("3 first, posterior 0.89", first(3, 0.89)),
-    Way("3 first, posterior 0.89, given up", first(3, 0.89).model_copy(update={"cancel": True})),
+    Way("3 first, posterior 0.81", first(3, 0.81)),
     Way("2 first, posterior 0.85", first(2, 0.85)),
     Way("4 and no more", AgreementSettings(block=4, max_samples=4)),
     Way("8, cancelled", AgreementSettings(block=CAP, max_samples=CAP, stop="certain"), (CAP,), cancelled=True),
@@ -130,6 +144,28 @@ async def both(
             done[rule.stop] = await asyncio.gather(*(thought(engine, case, rule, settings) for case in group))
         pairs += list(zip(done[FIXED.stop], done[ADAPTIVE.stop], strict=True))
     return pairs
+
+
+async def flood(engine: Engine, found: Sequence[Case], settings: System2Settings, turns: int) -> list[Flood]:
+    """All questions at once: fixed, as delivered, given up; `turns` times one after the other."""
+    ways = {"8 samples, always": FIXED, "as delivered": ADAPTIVE, "given up (cancel)": GIVEN_UP}
+    seen: dict[str, list[tuple[int, int, float]]] = {name: [] for name in ways}  # agreed, tokens, seconds
+    for _ in range(turns):
+        for name, rule in ways.items():
+            began = time.perf_counter()
+            done = await asyncio.gather(*(thought(engine, case, rule, settings) for case in found))
+            agreed = sum(one.verdict.grade is Grade.TRAIN for one in done)
+            seen[name].append((agreed, sum(one.tokens for one in done), time.perf_counter() - began))
+    return [
+        Flood(
+            what=name,
+            questions=len(found),
+            agreed=sum(agreed for agreed, _, _ in taken) / turns,
+            tokens_per_agreed=sum(tokens for _, tokens, _ in taken) / max(1, sum(agreed for agreed, _, _ in taken)),
+            seconds_per_agreed=median(seconds / max(1, agreed) for agreed, _, seconds in taken),
+        )
+        for name, taken in seen.items()
+    ]
 
 
 def drawn(samples: Sequence[tuple[Attempt, int]], way: Way) -> tuple[list[Attempt], int]:
@@ -183,8 +219,8 @@ def replayed(way: Way, found: Sequence[Case], fixed: Sequence[Deliberation]) -> 
     return replace(live(way.name, found, thoughts, fixed), seconds=None)
 
 
-async def measure(each: int, at_once: int, seed: int) -> list[Row]:
-    """Start an engine, think, replay."""
+async def measure(each: int, at_once: int, seed: int, turns: int) -> tuple[list[Row], list[Flood]]:
+    """Start an engine, think, replay; then all questions at once."""
 
     async def nothing() -> None:
         return
@@ -200,11 +236,12 @@ async def measure(each: int, at_once: int, seed: int) -> list[Row]:
             for case in {case.skill.name: case for case in found}.values():
                 await thought(one.engine, case, FIXED, settings)  # the worked examples are in the cache from here on
             pairs = await both(one.engine, found, settings, at_once)
+            floods = await flood(one.engine, found, settings, turns) if turns else []
         finally:
             await one.stop()
     fixed = [first for first, _ in pairs]
     rows = [live("fixed 8, run", found, fixed, fixed), live("as delivered, run", found, [b for _, b in pairs], fixed)]
-    return rows + [replayed(way, found, fixed) for way in WAYS]
+    return rows + [replayed(way, found, fixed) for way in WAYS], floods
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -220,6 +257,18 @@ def show(rows: Sequence[Row]) -> None:
     Console(width=140).print(table)
 
 
+def show_floods(floods: Sequence[Flood]) -> None:
+    """The same for all questions at once."""
+    heads = ("all at once", "agreed", "tokens per agreed", "ratio", "s per agreed", "ratio")
+    table = Table(*heads)
+    first = floods[0]
+    for f in floods:
+        tokens = (f"{f.tokens_per_agreed:.0f}", f"{f.tokens_per_agreed / first.tokens_per_agreed:.2f}")
+        seconds = (f"{f.seconds_per_agreed:.2f}", f"{f.seconds_per_agreed / first.seconds_per_agreed:.2f}")
+        table.add_row(f.what, f"{f.agreed:.1f} of {f.questions}", *tokens, *seconds)
+    Console(width=140).print(table)
+
+
 def per_agreed(row: Row) -> float:
     """Seconds of thought per agreed answer."""
     return (row.seconds or 0.0) * row.questions / max(1, row.agreed)
@@ -231,13 +280,16 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=6, help="of each of the four skills")
     parser.add_argument("--at-once", type=int, default=4, help="questions thought through at once")
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=2, help="of all questions at once; 0: none")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    rows = asyncio.run(measure(given.questions, given.at_once, given.seed))
+    rows, floods = asyncio.run(measure(given.questions, given.at_once, given.seed, given.turns))
     if given.json:
-        print(json.dumps([asdict(row) for row in rows], indent=1))
-    else:
-        show(rows)
+        print(json.dumps({"ways": [asdict(row) for row in rows], "floods": [asdict(f) for f in floods]}, indent=1))
+        return
+    show(rows)
+    if floods:
+        show_floods(floods)
 
 
 if __name__ == "__main__":

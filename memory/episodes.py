@@ -50,9 +50,7 @@ class Episodes(Base):
     def remember(self, episode: Episode) -> None:
         """Keep an answered request; when this returns, it survives the death of the process. Waits for no disk.
 
-        Raises:
-            StorageFull: the disk is full or read-only.
-            BadInput: the episode holds something that is not JSON.
+        Raises StorageFull: the disk is full or read-only; BadInput: the episode holds something that is not JSON.
         """
         self._writing().remember(Item(episode, codec.encode(episode)))
 
