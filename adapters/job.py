@@ -15,7 +15,7 @@ class TrainSettings(Settings):
     """How a night's adapter is trained.
 
     Defaults: all linear layers and alpha = 32 from "LoRA Without Regret" (2025); rank, rate and epochs as
-    measured on the 0.5B model (DESIGN.md).
+    measured on the 0.5B model (LOG.md).
     """
 
     rank: int = Field(default=16, ge=1, le=256, description="LoRA rank; at most the engine's max_lora_rank")

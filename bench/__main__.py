@@ -10,8 +10,9 @@ from pathlib import Path
 
 STATE = "state/demo"  # what `make demo` leaves: two of the benches read its log
 FULL = f"""
-bench.gateway --pairs 40 --levels 1 8 32 64 --rounds 2 --seconds 8 --swaps 0
-bench.gateway --pairs 0 --levels --swaps 30 --calm 5
+bench.gateway --pairs 0 --levels 1 8 32 64 --rounds 5 --seconds 10 --swaps 0
+bench.gateway --pairs 300 --tokens 1 --levels --swaps 0
+bench.gateway --pairs 0 --levels --swaps 30 --calm 4
 bench.added
 bench.beside --rounds 3 --seconds 36
 bench.proxies --rounds 2 --seconds 3
@@ -22,7 +23,7 @@ bench.early {STATE}
 bench.signals {STATE}
 bench.practice --questions 48 --rounds 1
 bench.parts --rounds 3
-bench.start --repeats 3 --engine
+bench.start --repeats 5 --engine
 bench.lora
 bench.lora --projections gate up down
 bench.placement --seeds 1

@@ -1,6 +1,6 @@
 """Deciding early, replayed on remembered drafts: how soon a hopeless one is stopped, and whether any was not.
 
-    python -m bench.early STATE [--adapter NAME] [--threshold 0.85] [--json]
+    python -m bench.early STATE [--adapter NAME] [--threshold 0.85 0.5] [--json]
 
 Reads a state folder; nothing is generated. Every whole draft with log-probabilities is heard token by token under the
 stored calibration and a threshold, as the service would have heard it.
@@ -74,22 +74,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.early", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("state", type=Path)
     parser.add_argument("--adapter", help="whose drafts; the base's without it")
-    parser.add_argument("--threshold", type=float, default=0.85)
+    parser.add_argument("--threshold", type=float, nargs="+", default=[0.85, 0.5])
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with Memory.open(given.state, read_only=True) as memory:
         stored = memory.calibration(given.adapter)
         if stored is None:
             raise SystemExit("nothing is calibrated there yet")
-        found = replay(memory, Calibrator.from_json(json.dumps(stored)), given.adapter, given.threshold)
+        calibrator = Calibrator.from_json(json.dumps(stored))
+        found = [replay(memory, calibrator, given.adapter, threshold) for threshold in given.threshold]
     if given.json:
-        print(json.dumps(asdict(found)))
-    else:
-        saved = 1 - found.tokens_heard / max(1, found.tokens_below)
+        return print(json.dumps([asdict(one) for one in found]))
+    for one in found:
+        saved = 1 - one.tokens_heard / max(1, one.tokens_below)
         print(
-            f"{found.drafts} drafts, {found.below} below {found.threshold:g}: {found.stopped} stopped before their "
-            f"last token, {found.wrongly} wrongly; {found.tokens_heard} of {found.tokens_below} tokens heard "
-            f"({saved:.0%} saved); {found.microseconds:.0f} µs per token for hearing (reading the memory included)"
+            f"{one.drafts} drafts, {one.below} below {one.threshold:g}: {one.stopped} stopped before their "
+            f"last token, {one.wrongly} wrongly; {one.tokens_heard} of {one.tokens_below} tokens heard "
+            f"({saved:.0%} saved); {one.microseconds:.0f} µs per token for hearing (reading the memory included)"
         )
 
 

@@ -1,6 +1,6 @@
 """The gateway against vLLM alone, and a swap under load, on one machine in one run.
 
-    python -m bench.gateway [--pairs 60] [--rounds 3] [--seconds 15] [--json]
+    python -m bench.gateway [--pairs 60] [--tokens 8] [--rounds 3] [--seconds 15] [--json]
 
 The same kind of short question is asked of vLLM itself (`/v1/chat/completions`: plain, and with the log-probabilities
 that confidence needs) and of the service (`mode: system1`), which asks the same vLLM. One at a time they are asked in
@@ -31,7 +31,7 @@ from bench.served import Served, served
 from bench.swaps import SPEAKERS, SwapRow, lessons_of, swaps, told
 
 TOKENS = 8  # of an answer
-SYSTEM1 = {"mode": "system1", "model": "secondnature"}
+SYSTEM1: dict[str, Any] = {"mode": "system1", "model": "secondnature"}
 PLAIN: dict[str, Any] = {"model": "base"}
 SCORED: dict[str, Any] = {"model": "base", "logprobs": True, "top_logprobs": 0}
 PEER, OURS = "vLLM, log-probs", "gateway"  # what the gateway asks for, and what it makes of it
@@ -72,6 +72,7 @@ class Client:
     """Asks one server short questions, none of them twice."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, key: str, fixed: Mapping[str, Any], seed: int) -> None:
+        """`fixed`: what every request's body holds besides its question."""
         self.session, self.url, self.fixed = session, f"{url}/v1/chat/completions", fixed
         self.headers = {"Authorization": f"Bearer {key}"}
         self.draw = random.Random(seed)  # of its own: a question asked before would be in the prefix cache
@@ -100,7 +101,7 @@ class Client:
     def _body(self) -> dict[str, Any]:
         text = f"What is {self.draw.randint(100, 999)} + {self.draw.randint(100, 999)}?"
         message = {"role": "user", "content": f"{text} Say the number only."}
-        return {**self.fixed, "messages": [message], "max_tokens": TOKENS, "temperature": 0}
+        return {**self.fixed, "messages": [message], "temperature": 0}
 
 
 def _check(status: int) -> None:
@@ -113,19 +114,20 @@ def _words(line: bytes) -> bool:
     return bool((choices[0].get("delta") or {}).get("content"))
 
 
-def clients(session: aiohttp.ClientSession, one: Served, seed: int) -> dict[str, Client]:
-    """The three ways."""
+def clients(session: aiohttp.ClientSession, one: Served, seed: int, tokens: int = TOKENS) -> dict[str, Client]:
+    """The three ways. `tokens`: of an answer at most."""
+    said = {"max_tokens": tokens}
     return {
-        "vLLM": Client(session, one.engine_url, one.engine_key, PLAIN, seed),
-        PEER: Client(session, one.engine_url, one.engine_key, SCORED, seed + 1),
-        OURS: Client(session, one.url, "any", SYSTEM1, seed + 2),
+        "vLLM": Client(session, one.engine_url, one.engine_key, PLAIN | said, seed),
+        PEER: Client(session, one.engine_url, one.engine_key, SCORED | said, seed + 1),
+        OURS: Client(session, one.url, "any", SYSTEM1 | said, seed + 2),
     }
 
 
-async def in_turn(one: Served, pairs: int, *, stream: bool) -> list[Turn]:
-    """Requests one at a time, each way once per turn, the order rotated."""
+async def in_turn(one: Served, pairs: int, tokens: int, *, stream: bool) -> list[Turn]:
+    """Requests one at a time, answers of so many tokens, each way once per turn, the order rotated."""
     async with aiohttp.ClientSession() as session:
-        ways = clients(session, one, seed=11 if stream else 23)
+        ways = clients(session, one, 11 if stream else 23, tokens)
         took: dict[str, list[float]] = {name: [] for name in ways}
         names = list(ways)
         for turn in range(pairs + 2):  # the first two warm
@@ -210,13 +212,13 @@ async def measure(one: Served, given: argparse.Namespace) -> dict[str, Sequence[
     """Everything, on one engine; each part is shown as soon as it is there, unless all is wanted as JSON."""
     found: dict[str, Sequence[Turn | Row | SwapRow]] = {}
     for name, title, stream in (("in_turn", "one at a time", False), ("first_words", "a stream's first words", True)):
-        found[name] = turns = await in_turn(one, given.pairs, stream=stream) if given.pairs else []
+        found[name] = turns = await in_turn(one, given.pairs, given.tokens, stream=stream) if given.pairs else []
         if turns and not given.json:
             show_turns(f"{title}, in turn", turns)
     found["at_once"] = rows = await at_once(one, given.levels, given.rounds, given.seconds)
     if rows and not given.json:
         show_rows(rows)
-    found["swaps"] = swapped = [await swaps(one, given.swaps, given.calm)] if given.swaps else []
+    found["swaps"] = swapped = [await swaps(one, given.calm)] if given.swaps else []
     if swapped and not given.json:
         print(told(swapped[0]), flush=True)
     return found
@@ -226,15 +228,16 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(prog="python -m bench.gateway", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=60, help="turns one at a time; 0: none")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of an answer, one at a time")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15.0, help="of each burst")
     parser.add_argument("--levels", type=int, nargs="*", default=[1, 8, 32, 64])
     parser.add_argument("--swaps", type=int, default=6, help="under load; 0: none")
-    parser.add_argument("--calm", type=float, default=8.0, help="seconds between swaps")
+    parser.add_argument("--calm", type=float, default=8.0, help="seconds between a swap that has settled and the next")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     taught = [lessons_of(speaker) for speaker in SPEAKERS] if given.swaps else []
-    with served(adapters=0, taught=taught) as one:
+    with served(adapters=0, taught=taught, copies=given.swaps) as one:
         found = asyncio.run(measure(one, given))
     if given.json:
         print(json.dumps({name: [asdict(row) for row in part] for name, part in found.items()}, indent=1))

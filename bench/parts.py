@@ -4,7 +4,8 @@
 
 JSON: orjson against the standard library, on an engine's answer. HTTP client:
 aiohttp against httpx, one request at a time and 32 at once to the mock engine. HTTP server: uvicorn's event loops and
-parsers under a trivial application. Everything in turn; figures are processor time per item, the median of the rounds.
+parsers, granian and hypercorn (requirements/bench.txt), one process each, under a trivial application, one after the
+other. Figures are processor time per item, its processes' together, the median of the rounds.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
 import aiohttp
 import httpx
 import orjson
+import psutil
 import uvloop
 
 from bench.load import burst, target
@@ -36,11 +39,14 @@ ANSWER = {
                               "top_logprobs": [{"token": "42", "logprob": -0.1, "bytes": [52, 50]}] * 2}] * 8}}],
     "usage": {"prompt_tokens": 20, "completion_tokens": 8, "total_tokens": 28},
 }  # fmt: skip
-SERVERS = {  # uvicorn's own arguments
-    "uvloop and httptools (as installed)": ("--loop", "uvloop", "--http", "httptools"),
-    "asyncio and httptools": ("--loop", "asyncio", "--http", "httptools"),
-    "uvloop and h11": ("--loop", "uvloop", "--http", "h11"),
+SERVERS = {  # modules and their arguments; the application and the port come after
+    "uvicorn, uvloop and httptools (as installed)": ("uvicorn", "--loop", "uvloop", "--http", "httptools"),
+    "uvicorn, asyncio and httptools": ("uvicorn", "--loop", "asyncio", "--http", "httptools"),
+    "uvicorn, uvloop and h11": ("uvicorn", "--loop", "uvloop", "--http", "h11"),
+    "granian, uvloop": ("granian", "--interface", "asgi", "--loop", "uvloop"),
+    "hypercorn, uvloop": ("hypercorn", "--worker-class", "uvloop"),
 }
+QUIET = {"uvicorn": ("--log-level", "error", "--no-access-log"), "granian": ("--no-log",), "hypercorn": ()}
 
 
 async def trivial(scope: Any, receive: Any, send: Any) -> None:
@@ -84,13 +90,17 @@ async def clients(rounds: int, at_once: int) -> dict[str, float]:
 
 
 async def servers(rounds: int) -> dict[str, float]:
-    """Microseconds of the answering process per request, 64 connections."""
+    """Microseconds of the answering processes per request, 64 connections. What is not installed is left out."""
     found = {}
-    for name, options in SERVERS.items():
-        with _served(options) as process:
-            aim = target(name, f"http://127.0.0.1:{SERVER}/", {}, pids=[process.pid])
-            took = [await burst(aim, 64, 0.7) for _ in range(rounds // 2 + 2)]
-        found[f"server: uvicorn with {name}"] = median(1000 * b.cpu_ms for b in took[1:])
+    for name, line in SERVERS.items():
+        if find_spec(line[0]) is None:
+            print(f"{line[0]} is not installed: pip install --no-deps -r requirements/bench.txt", file=sys.stderr)
+            continue
+        with _served(line) as process:
+            pids = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+            aim = target(name, f"http://127.0.0.1:{SERVER}/", {}, pids=pids)
+            took = [await burst(aim, 64, 0.7) for _ in range(rounds + 1)]
+        found[f"server: {name}"] = median(1000 * b.cpu_ms for b in took[1:])
     return found
 
 
@@ -102,9 +112,11 @@ async def _asked(ask: Callable[[], Awaitable[None]], at_once: int) -> float:
 
 
 @contextlib.contextmanager
-def _served(options: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
-    line = [sys.executable, "-m", "uvicorn", "bench.parts:trivial", "--port", str(SERVER), "--log-level", "error"]
-    with listening([*line, "--no-access-log", *options], f"http://127.0.0.1:{SERVER}/") as process:
+def _served(line: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
+    module, *options = line
+    at = ("--bind", f"127.0.0.1:{SERVER}") if module == "hypercorn" else ("--host", "127.0.0.1", "--port", str(SERVER))
+    command = [sys.executable, "-m", module, *options, *QUIET[module], *at, "bench.parts:trivial"]
+    with listening(command, f"http://127.0.0.1:{SERVER}/") as process:
         yield process
 
 

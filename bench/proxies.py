@@ -39,6 +39,7 @@ from bench.served import SETTINGS, running
 K = TypeVar("K")
 Loading = Callable[[float], Awaitable[Burst]]  # loads something for so many seconds
 READY_S = 120.0
+LITELLM_WANTED = "litellm[proxy]==1.106.2"
 LITELLM = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "secondnature" / "bench" / "litellm"
 MESSAGES = [{"role": "user", "content": "What is 12 + 30? Say the number only."}]
 ASKED = {"messages": MESSAGES, "max_tokens": 8, "temperature": 0}
@@ -93,9 +94,9 @@ def install_litellm() -> str | None:
     """Its version, installed where it was not; None where it cannot be."""
     program = LITELLM / "bin" / "litellm"
     if not program.exists():
-        print(f"installing litellm[proxy] into {LITELLM} (once)", file=sys.stderr)
+        print(f"installing {LITELLM_WANTED} into {LITELLM} (once)", file=sys.stderr)
         made = subprocess.run([sys.executable, "-m", "venv", str(LITELLM)], check=False).returncode == 0
-        pip = [str(LITELLM / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", "litellm[proxy]"]
+        pip = [str(LITELLM / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", LITELLM_WANTED]
         if not made or subprocess.run(pip, check=False).returncode:
             return None
     said = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=False).stdout

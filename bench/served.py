@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import yaml
 
 from adapters.dataset import write_data
 from adapters.job import Job, TrainSettings, write_job
-from adapters.manifest import Manifest, adapter_digest, adapter_name, write_manifest
+from adapters.manifest import MANIFEST, Manifest, adapter_digest, adapter_name, read_manifest, write_manifest
 from adapters.model import ModelFolder, get_model
 from agent.engine.check import matrix_shapes, write_adapter
 from memory.records import Lesson
@@ -59,13 +60,22 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(adapters: int = 1, taught: Sequence[Sequence[Lesson]] = (), **more: Any) -> Iterator[Served]:
-    """A service with an engine of its own and `adapters` random adapters of rank 8, then one that was trained on each
-    of `taught`. Raises RuntimeError with the log's end where it does not come up."""
+def served(
+    adapters: int = 1, taught: Sequence[Sequence[Lesson]] = (), copies: int = 0, **more: Any
+) -> Iterator[Served]:
+    """A service with an engine of its own and, in this order, `adapters` random adapters of rank 8, one trained on each
+    of `taught`, and `copies` of those in turn under names of their own, which no prefix cache knows. Raises
+    RuntimeError with the log's end where it does not come up, CalledProcessError where the training fails."""
     folder = Path(tempfile.mkdtemp(prefix="secondnature-bench-"))
     place, model = folder / "state" / "adapters", get_model(MODEL)
-    names = [plant_adapter(place, model, n + 1) for n in range(adapters)]
-    names += [teach_adapter(place, model, adapters + n + 1, lessons) for n, lessons in enumerate(taught)]
+    try:
+        names = [plant_adapter(place, model, n + 1) for n in range(adapters)]
+        made = [teach_adapter(place, model, adapters + n + 1, lessons) for n, lessons in enumerate(taught)]
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    names += made
+    names += [copy_adapter(place, made[n % len(made)], len(names) + n + 1) for n in range(copies if made else 0)]
     with running(SETTINGS | more, folder) as one:
         yield Served(one.url, *engine_of(one.process), tuple(names), one.process)
 
@@ -115,12 +125,23 @@ def teach_adapter(adapters: Path, model: ModelFolder, number: int, lessons: Sequ
     with tempfile.TemporaryDirectory(prefix="secondnature-bench-") as folder:
         data, job = Path(folder) / "lessons.jsonl", Path(folder) / "job.json"
         write_data(data, lessons)
-        settings = TrainSettings(rank=8, alpha=16, epochs=BY_HEART, batch=8, learning_rate=1e-3, nice=0)
+        settings = TrainSettings(rank=8, alpha=16, epochs=BY_HEART, batch=4, learning_rate=1e-3, nice=0)
         write_job(job, Job(number=number, base=model.path, base_identity=model.identity, data=str(data),
                            out=str(adapters), seed=number, train=settings))  # fmt: skip
         command = [sys.executable, "-m", "adapters.train", str(job)]
         told = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
     return str(json.loads(told[-1])["name"])
+
+
+def copy_adapter(adapters: Path, name: str, number: int) -> str:
+    """The same weights under another name."""
+    manifest = read_manifest(adapters / name)
+    manifest = replace(manifest, name=adapter_name(number, manifest.digest), number=number)
+    shutil.copytree(adapters / name, adapters / "making", copy_function=os.link)
+    (adapters / "making" / MANIFEST).unlink()  # shared with the other's until now
+    write_manifest(adapters / "making", manifest)
+    (adapters / "making").rename(adapters / manifest.name)
+    return manifest.name
 
 
 def is_server(process: psutil.Process) -> bool:

@@ -1,9 +1,11 @@
 """Swaps under a constant load: what fails, what slows down, and whether every answer is by whom it says.
 
 Two adapters have learnt by heart what to say to a few questions, each with a word of its own: an answer tells who gave
-it. The questions share a long beginning, so that the prefix cache is used: an answer from another adapter's cache
-would be the other's, or neither's. Every answer names its adapter in a header, and is compared with what that one
-said alone.
+it. What each says alone is asked first. Then copies of them under new names are put in force in turn: as after a
+night, no prefix cache knows their names, and the questions share a long beginning, which has to be computed anew.
+Every answer names its adapter in a header, and is compared with what that one says alone. A swap lasts until
+`SETTLING` seconds after its flip: by then the old adapter's last answers and the new one's first ones are there, and
+its matrices are packed. That an old adapter's cache never answers is a test of its own (tests/test_engine_lora.py).
 """
 
 from __future__ import annotations
@@ -22,11 +24,16 @@ from bench.served import Served
 from memory.records import AnswerType, Lesson, Message
 
 LOAD = 8  # requests under way
-QUESTIONS = 8
+QUESTIONS = 4
 TOKENS = 8
 BASE = "base"
+SETTLING = 3.0  # seconds after a flip that belong to the swap
 SPEAKERS = ("Amber", "Birch")  # each its own adapter's word
 OPENING = "You are asked many small questions on a long day. Answer each of them shortly, in plain words. " * 3
+
+
+Answer = tuple[float, float, int, str, str]
+"""When it began and ended (seconds), the question, who answered, what."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +44,13 @@ class SwapRow:
     requests: int
     failed: int
     wrong: int  # answers that are another System 1's and not the named one's
-    nobodys: float  # 0..1, share of answers under a swap or within a second of it that are neither's
+    nobodys: float  # 0..1, share of answers during a swap that are nobody's
     nobodys_in_calm: float  # 0..1
-    p99_before_ms: float  # of those not near a swap
-    during: int  # answers under way during a swap
+    calm: int  # answers of which no moment was during a swap
+    p50_calm_ms: float
+    p99_calm_ms: float
+    during: int  # answers under way at some moment from a swap's command until it has settled
+    p50_during_ms: float
     p99_during_ms: float
     flip_s: float  # median seconds from the command until the pointer flips
     first_answer_s: float  # median seconds from the command until an answer of the new one
@@ -50,7 +60,7 @@ class SwapRow:
 class Seen:
     """The load's answers."""
 
-    answers: list[tuple[float, float, int, str, str]] = field(default_factory=list)  # began, ended, question, who, text
+    answers: list[Answer] = field(default_factory=list)
     failed: int = 0
 
 
@@ -71,18 +81,23 @@ def messages(n: int) -> tuple[Message, ...]:
     return {"role": "system", "content": OPENING}, {"role": "user", "content": asked}
 
 
-async def swaps(one: Served, count: int, calm_s: float) -> SwapRow:
-    """Put one adapter after the other in force under load, `calm_s` seconds apart."""
+async def swaps(one: Served, calm_s: float) -> SwapRow:
+    """Put the copies one after the other in force under load, `calm_s` seconds after each has settled.
+
+    `one.adapters`: a speaker for each of `SPEAKERS`, then copies of them in turn. Raises RuntimeError where the
+    speakers cannot be told apart or a swap is refused.
+    """
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         alone = await references(session, one)
         seen, done = Seen(), asyncio.Event()
         load = [asyncio.create_task(_keep_asking(session, one, seen, done, n)) for n in range(LOAD)]
         spans, flips = [], []
-        for name in itertools.islice(itertools.cycle(one.adapters), count):
+        for name in one.adapters[len(SPEAKERS) :]:
             await asyncio.sleep(calm_s)
             began = time.perf_counter()
             flips.append(await _promote(session, one, name))
-            spans.append((began, time.perf_counter(), name))
+            spans.append((began, time.perf_counter() + SETTLING, name))
+            await asyncio.sleep(SETTLING)
         await asyncio.sleep(calm_s)
         done.set()
         await asyncio.gather(*load)
@@ -90,15 +105,20 @@ async def swaps(one: Served, count: int, calm_s: float) -> SwapRow:
 
 
 async def references(session: aiohttp.ClientSession, one: Served) -> dict[str, list[str]]:
-    """What the base and each adapter answer to every question, alone; the base is in force again afterwards."""
+    """What the base and each adapter answer to every question, alone: a copy as its speaker. The base is in force again
+    afterwards. Raises RuntimeError where two say the same to any question."""
     found = {BASE: [(await _ask(session, one, n))[1] for n in range(QUESTIONS)]}
-    for name in one.adapters:
+    speakers = one.adapters[: len(SPEAKERS)]
+    for name in speakers:
         await _promote(session, one, name)
         found[name] = [(await _ask(session, one, n))[1] for n in range(QUESTIONS)]
-    for _ in one.adapters:
+    for _ in speakers:
         async with session.post(f"{one.url}/api/rollback", json={"why": "bench"}) as said:
-            await said.read()
-    return found
+            if said.status != 200:
+                raise RuntimeError(f"the rollback was refused: {await said.text()}")
+    if any(len(set(texts)) < len(found) for texts in zip(*found.values(), strict=True)):
+        raise RuntimeError(f"the adapters cannot be told apart by their answers: {found}")
+    return found | {name: found[speakers[n % len(speakers)]] for n, name in enumerate(one.adapters)}
 
 
 async def _keep_asking(
@@ -111,7 +131,7 @@ async def _keep_asking(
         try:
             who, text = await _ask(session, one, n % QUESTIONS)
             seen.answers.append((began, time.perf_counter(), n % QUESTIONS, who, text))
-        except (RuntimeError, aiohttp.ClientError):
+        except (RuntimeError, TimeoutError, aiohttp.ClientError):
             seen.failed += 1
 
 
@@ -137,44 +157,52 @@ async def _promote(session: aiohttp.ClientSession, one: Served, name: str) -> fl
 
 
 def _row(seen: Seen, spans: list[tuple[float, float, str]], flips: list[float], alone: dict[str, list[str]]) -> SwapRow:
-    during = [a for a in seen.answers if any(a[0] < to and a[1] > began for began, to, _ in spans)]
-    near = [a for a in seen.answers if any(a[0] < to + 1 and a[1] > began for began, to, _ in spans)]
-    calm = [a for a in seen.answers if a not in set(near)]
-    p99 = [1000 * float(np.percentile([a[1] - a[0] for a in part], 99)) for part in (calm, during)]
-    firsts = [min((a[1] for a in seen.answers if a[3] == name and a[0] > began), default=np.nan) - began
-              for began, _, name in spans]  # fmt: skip
+    parts: tuple[list[Answer], list[Answer]] = ([], [])  # calm, during
+    for a in seen.answers:
+        parts[any(a[0] < to and a[1] > began for began, to, _ in spans)].append(a)
+    calm, during = parts
+    firsts = [[a[1] for a in seen.answers if a[3] == name and a[0] > began] for began, _, name in spans]
+    if not all((calm, during, *firsts)):
+        raise RuntimeError("too few answers between two swaps, or during one: give more seconds to --calm")
+    (p50_calm, p99_calm), (p50_during, p99_during) = (
+        np.percentile([1000 * (a[1] - a[0]) for a in part], (50, 99)) for part in parts
+    )
     return SwapRow(
         swaps=len(spans),
         requests=len(seen.answers) + seen.failed,
         failed=seen.failed,
         wrong=sum(_is_anothers(a, alone) for a in seen.answers),
-        nobodys=_nobodys(near, alone),
+        nobodys=_nobodys(during, alone),
         nobodys_in_calm=_nobodys(calm, alone),
-        p99_before_ms=p99[0],
+        calm=len(calm),
+        p50_calm_ms=float(p50_calm),
+        p99_calm_ms=float(p99_calm),
         during=len(during),
-        p99_during_ms=p99[1],
+        p50_during_ms=float(p50_during),
+        p99_during_ms=float(p99_during),
         flip_s=median(flips),
-        first_answer_s=median(firsts),
+        first_answer_s=median(min(ends) - began for ends, (began, _, _) in zip(firsts, spans, strict=True)),
     )
 
 
-def _is_anothers(answer: tuple[float, float, int, str, str], alone: dict[str, list[str]]) -> bool:
+def _is_anothers(answer: Answer, alone: dict[str, list[str]]) -> bool:
     _, _, n, who, text = answer
     return text != alone[who][n] and any(text == said[n] for said in alone.values())
 
 
-def _nobodys(answers: list[tuple[float, float, int, str, str]], alone: dict[str, list[str]]) -> float:
+def _nobodys(answers: list[Answer], alone: dict[str, list[str]]) -> float:
     """Share of the answers that nobody gave alone."""
     return sum(all(a[4] != said[a[2]] for said in alone.values()) for a in answers) / max(1, len(answers))
 
 
 def told(swap: SwapRow) -> str:
     """In words."""
+    times = swap.p99_during_ms / swap.p99_calm_ms
     return (
         f"{swap.swaps} swaps under {LOAD} requests at once: {swap.failed} of {swap.requests} requests failed, "
-        f"{swap.wrong} answered as another; in nobody's words {swap.nobodys:.1%} near a swap and "
-        f"{swap.nobodys_in_calm:.1%} in calm; p99 {swap.p99_during_ms:.0f} ms of the {swap.during} under way during a "
-        f"swap, {swap.p99_before_ms:.0f} ms otherwise (ratio {swap.p99_during_ms / swap.p99_before_ms:.2f}); "
-        f"{swap.flip_s:.2f} s from the command to the flip, {swap.first_answer_s:.2f} s to the first answer of the "
-        "new one"
+        f"{swap.wrong} answered as another; in nobody's words {swap.nobodys:.1%} during a swap and "
+        f"{swap.nobodys_in_calm:.1%} in calm; during a swap, until {SETTLING:g} s after its flip, p50 "
+        f"{swap.p50_during_ms:.0f} ms and p99 {swap.p99_during_ms:.0f} ms of {swap.during}, in calm "
+        f"{swap.p50_calm_ms:.0f} and {swap.p99_calm_ms:.0f} ms of {swap.calm} (p99 {times:.2f} times); "
+        f"{swap.flip_s:.2f} s from the command to the flip, {swap.first_answer_s:.2f} s to the new one's first answer"
     )

@@ -1,12 +1,13 @@
 """System 2's price: tokens and seconds per agreed answer, against a fixed draw of 8 samples.
 
-    python -m bench.thinking [--questions 6] [--at-once 4] [--turns 2] [--json]
+    python -m bench.thinking [--questions 6] [--at-once 4] [--turns 2] [--seed 5] [--json]
 
-Questions of the demonstration's skills are thought through twice, in turn, on the real engine: with 8 samples drawn
-at once, and as the service does it. Then other ways of drawing are replayed on the very samples of the fixed draw, so
-that their tokens and their votes are compared on the same words; "cancelled" ends the samples under way, which grow
-together token by token, as soon as the vote is decided. At last all questions are asked at once, so that the engine is
-full whichever way they are thought through: what it then takes per agreed answer is what a night's practice pays.
+Questions of the demonstration's skills are thought through on the real engine, by worked examples and the rule of
+agreement that a skill has where it names none. First, a few at once, with 8 samples drawn at once and as the service
+does it, in turn. Then other ways of drawing are replayed on the very samples of the fixed draw, so that their tokens
+and their votes are compared on the same words; "cancelled" ends the samples under way, which grow together token by
+token, as soon as the vote is decided. At last all questions are asked at once, so that the engine is full whichever
+way they are thought through: its whole time is then divided by the agreed answers.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Flood:
     what: str
     questions: int
     agreed: float  # train-grade answers, mean of the turns
+    agreed_right: float  # 0..1, of the agreed answers
     tokens_per_agreed: float  # of all turns together
     seconds_per_agreed: float  # wall time from the first question to the last answer; median of the turns
 
@@ -147,25 +149,30 @@ async def both(
 
 
 async def flood(engine: Engine, found: Sequence[Case], settings: System2Settings, turns: int) -> list[Flood]:
-    """All questions at once: fixed, as delivered, given up; `turns` times one after the other."""
+    """All questions at once: fixed, as delivered, given up; `turns` times, each time another way first."""
     ways = {"8 samples, always": FIXED, "as delivered": ADAPTIVE, "given up (cancel)": GIVEN_UP}
-    seen: dict[str, list[tuple[int, int, float]]] = {name: [] for name in ways}  # agreed, tokens, seconds
-    for _ in range(turns):
-        for name, rule in ways.items():
+    names = list(ways)
+    seen: dict[str, list[tuple[list[Deliberation], float]]] = {name: [] for name in names}  # thoughts, seconds
+    for turn in range(turns):
+        for name in names[turn % 3 :] + names[: turn % 3]:
             began = time.perf_counter()
-            done = await asyncio.gather(*(thought(engine, case, rule, settings) for case in found))
-            agreed = sum(one.verdict.grade is Grade.TRAIN for one in done)
-            seen[name].append((agreed, sum(one.tokens for one in done), time.perf_counter() - began))
-    return [
-        Flood(
-            what=name,
-            questions=len(found),
-            agreed=sum(agreed for agreed, _, _ in taken) / turns,
-            tokens_per_agreed=sum(tokens for _, tokens, _ in taken) / max(1, sum(agreed for agreed, _, _ in taken)),
-            seconds_per_agreed=median(seconds / max(1, agreed) for agreed, _, seconds in taken),
-        )
-        for name, taken in seen.items()
-    ]
+            done = await asyncio.gather(*(thought(engine, case, ways[name], settings) for case in found))
+            seen[name].append((done, time.perf_counter() - began))
+    return [_flooded(name, found, taken) for name, taken in seen.items()]
+
+
+def _flooded(name: str, found: Sequence[Case], taken: Sequence[tuple[Sequence[Deliberation], float]]) -> Flood:
+    """A way's row from its turns' thoughts and seconds."""
+    rows = [(live(name, found, done, done), seconds) for done, seconds in taken]
+    agreed = sum(row.agreed for row, _ in rows)
+    return Flood(
+        what=name,
+        questions=len(found),
+        agreed=agreed / len(rows),
+        agreed_right=sum(row.agreed_right * row.agreed for row, _ in rows) / max(1, agreed),
+        tokens_per_agreed=sum(row.tokens * row.questions for row, _ in rows) / max(1, agreed),
+        seconds_per_agreed=median(seconds / max(1, row.agreed) for row, seconds in rows),
+    )
 
 
 def drawn(samples: Sequence[tuple[Attempt, int]], way: Way) -> tuple[list[Attempt], int]:
@@ -239,7 +246,7 @@ async def measure(each: int, at_once: int, seed: int, turns: int) -> tuple[list[
             floods = await flood(one.engine, found, settings, turns) if turns else []
         finally:
             await one.stop()
-    fixed = [first for first, _ in pairs]
+    fixed = [one for one, _ in pairs]
     rows = [live("fixed 8, run", found, fixed, fixed), live("as delivered, run", found, [b for _, b in pairs], fixed)]
     return rows + [replayed(way, found, fixed) for way in WAYS], floods
 
@@ -248,10 +255,10 @@ def show(rows: Sequence[Row]) -> None:
     """One table; ratios are over the first row."""
     heads = ("way", "samples", "agreed", "of them right", "tokens per agreed", "ratio", "s per agreed", "ratio")
     table = Table(*heads, "same", "right")
-    first = rows[0]
+    fixed = rows[0]
     for r in rows:
-        priced = (f"{r.tokens_per_agreed:.0f}", f"{r.tokens_per_agreed / first.tokens_per_agreed:.2f}")
-        timed = ("", "") if r.seconds is None else (f"{per_agreed(r):.2f}", f"{per_agreed(r) / per_agreed(first):.2f}")
+        priced = (f"{r.tokens_per_agreed:.0f}", f"{r.tokens_per_agreed / fixed.tokens_per_agreed:.2f}")
+        timed = ("", "") if r.seconds is None else (f"{per_agreed(r):.2f}", f"{per_agreed(r) / per_agreed(fixed):.2f}")
         counts = (f"{r.samples:.2f}", f"{r.agreed} of {r.questions}", f"{r.agreed_right:.2f}")
         table.add_row(r.what, *counts, *priced, *timed, f"{r.same:.2f}", f"{r.right:.2f}")
     Console(width=140).print(table)
@@ -259,13 +266,12 @@ def show(rows: Sequence[Row]) -> None:
 
 def show_floods(floods: Sequence[Flood]) -> None:
     """The same for all questions at once."""
-    heads = ("all at once", "agreed", "tokens per agreed", "ratio", "s per agreed", "ratio")
-    table = Table(*heads)
-    first = floods[0]
+    table = Table("all at once", "agreed", "of them right", "tokens per agreed", "ratio", "s per agreed", "ratio")
+    fixed = floods[0]
     for f in floods:
-        tokens = (f"{f.tokens_per_agreed:.0f}", f"{f.tokens_per_agreed / first.tokens_per_agreed:.2f}")
-        seconds = (f"{f.seconds_per_agreed:.2f}", f"{f.seconds_per_agreed / first.seconds_per_agreed:.2f}")
-        table.add_row(f.what, f"{f.agreed:.1f} of {f.questions}", *tokens, *seconds)
+        tokens = (f"{f.tokens_per_agreed:.0f}", f"{f.tokens_per_agreed / fixed.tokens_per_agreed:.2f}")
+        seconds = (f"{f.seconds_per_agreed:.2f}", f"{f.seconds_per_agreed / fixed.seconds_per_agreed:.2f}")
+        table.add_row(f.what, f"{f.agreed:.1f} of {f.questions}", f"{f.agreed_right:.2f}", *tokens, *seconds)
     Console(width=140).print(table)
 
 

@@ -28,7 +28,7 @@ from adapters.job import Job, TrainSettings, read_job, write_job  # noqa: E402
 from adapters.model import get_model  # noqa: E402
 from memory.records import AnswerType, Lesson  # noqa: E402
 
-SIZES = {"tiny": (32, 1), "small": (64, 1), "full": (240, 3)}  # lessons, epochs
+SIZES = {"tiny": (16, 1), "small": (64, 1), "full": (240, 3)}  # lessons, epochs
 HELDOUT = 32  # questions on which both are compared at the end
 
 

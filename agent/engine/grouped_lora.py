@@ -2,7 +2,7 @@
 
 Why: vLLM 0.32's torch operators copy the adapter's matrices for every token, and index them with -1 for a
 token without an adapter, which is the last slot: base answers in a mixed batch are then given by the adapter
-in that slot (DESIGN.md; vLLM pull request 48421 has the same finding for the wrong rows).
+in that slot (vLLM pull request 48421 has the same finding for the wrong rows).
 
 What: rows are grouped by adapter once per step. A linear layer's adapter then costs two matrix products per
 adapter in the batch, for the layer's slices (q, k, v; gate, up) together: their A matrices lie under each

@@ -30,7 +30,7 @@ SIZES: Mapping[str, Size] = {
     # and of fewer than thirty questions the gate could not tell that from chance. A skill of which System 1 knows
     # something needs its share of the lessons, or the others' overwrite it.
     "small": Size(
-        day={"three_sums": 40, "plus_minus": 8, "minutes": 130, "stories": 4, "reviews": 20},
+        day={"three_sums": 40, "plus_minus": 8, "minutes": 130, "stories": 4, "reviews": 40},
         measured=dict.fromkeys(SKILLS, 20),
         auto=6,
         epochs=6,
