@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="of each burst")
     parser.add_argument("--levels", type=int, nargs="*", default=[1, 8, 32, 64])
     parser.add_argument("--swaps", type=int, default=6, help="under load; 0: none")
-    parser.add_argument("--calm", type=float, default=8.0, help="seconds between a swap that has settled and the next")
+    parser.add_argument("--calm", type=float, default=8.0, help="seconds of calm between a swap and the next")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     taught = [lessons_of(speaker) for speaker in SPEAKERS] if given.swaps else []

@@ -4,8 +4,9 @@ Two adapters have learnt by heart what to say to a few questions, each with a wo
 it. What each says alone is asked first. Then copies of them under new names are put in force in turn: as after a
 night, no prefix cache knows their names, and the questions share a long beginning, which has to be computed anew.
 Every answer names its adapter in a header, and is compared with what that one says alone. A swap lasts until
-`SETTLING` seconds after its flip: by then the old adapter's last answers and the new one's first ones are there, and
-its matrices are packed. That an old adapter's cache never answers is a test of its own (tests/test_engine_lora.py).
+`SETTLING` seconds after its flip: by then the old adapter's last answers and the new one's first ones are there. Calm
+begins `RESTED` seconds after the flip, when the new matrices are packed, too; what lies between is in neither. That an
+old adapter's cache never answers is a test of its own (tests/test_engine_lora.py).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ QUESTIONS = 4
 TOKENS = 8
 BASE = "base"
 SETTLING = 3.0  # seconds after a flip that belong to the swap
+RESTED = 8.0  # seconds after a flip from which on it is calm
 SPEAKERS = ("Amber", "Birch")  # each its own adapter's word
 OPENING = "You are asked many small questions on a long day. Answer each of them shortly, in plain words. " * 3
 
@@ -46,7 +48,7 @@ class SwapRow:
     wrong: int  # answers that are another System 1's and not the named one's
     nobodys: float  # 0..1, share of answers during a swap that are nobody's
     nobodys_in_calm: float  # 0..1
-    calm: int  # answers of which no moment was during a swap
+    calm: int  # answers begun in calm that ended before the next swap's command
     p50_calm_ms: float
     p99_calm_ms: float
     during: int  # answers under way at some moment from a swap's command until it has settled
@@ -82,7 +84,7 @@ def messages(n: int) -> tuple[Message, ...]:
 
 
 async def swaps(one: Served, calm_s: float) -> SwapRow:
-    """Put the copies one after the other in force under load, `calm_s` seconds after each has settled.
+    """Put the copies one after the other in force under load, after `calm_s` seconds of calm each.
 
     `one.adapters`: a speaker for each of `SPEAKERS`, then copies of them in turn. Raises RuntimeError where the
     speakers cannot be told apart or a swap is refused.
@@ -96,8 +98,8 @@ async def swaps(one: Served, calm_s: float) -> SwapRow:
             await asyncio.sleep(calm_s)
             began = time.perf_counter()
             flips.append(await _promote(session, one, name))
-            spans.append((began, time.perf_counter() + SETTLING, name))
-            await asyncio.sleep(SETTLING)
+            spans.append((began, time.perf_counter(), name))
+            await asyncio.sleep(RESTED)
         await asyncio.sleep(calm_s)
         done.set()
         await asyncio.gather(*load)
@@ -157,15 +159,14 @@ async def _promote(session: aiohttp.ClientSession, one: Served, name: str) -> fl
 
 
 def _row(seen: Seen, spans: list[tuple[float, float, str]], flips: list[float], alone: dict[str, list[str]]) -> SwapRow:
-    parts: tuple[list[Answer], list[Answer]] = ([], [])  # calm, during
-    for a in seen.answers:
-        parts[any(a[0] < to and a[1] > began for began, to, _ in spans)].append(a)
-    calm, during = parts
+    """`spans`: when each swap was commanded, when it had flipped, and to whom."""
+    during = [a for a in seen.answers if any(a[0] < flip + SETTLING and a[1] > began for began, flip, _ in spans)]
+    calm = [a for a in seen.answers if not any(a[0] < flip + RESTED and a[1] > began for began, flip, _ in spans)]
     firsts = [[a[1] for a in seen.answers if a[3] == name and a[0] > began] for began, _, name in spans]
     if not all((calm, during, *firsts)):
         raise RuntimeError("too few answers between two swaps, or during one: give more seconds to --calm")
     (p50_calm, p99_calm), (p50_during, p99_during) = (
-        np.percentile([1000 * (a[1] - a[0]) for a in part], (50, 99)) for part in parts
+        np.percentile([1000 * (a[1] - a[0]) for a in part], (50, 99)) for part in (calm, during)
     )
     return SwapRow(
         swaps=len(spans),

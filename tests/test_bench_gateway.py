@@ -79,7 +79,7 @@ def test_a_swap_that_answers_as_another_is_seen() -> None:
     alone = {"base": ["b0", "b1"], "sn-1": ["x0", "x1"]}
     seen = Seen([(0.0, 1.0, 0, "base", "b0"), (1.0, 2.0, 1, "base", "b1"), (3.0, 5.0, 0, "sn-1", "b0"),
                  (5.0, 7.0, 1, "sn-1", "??"), (20.0, 21.0, 1, "sn-1", "x1")], failed=1)  # fmt: skip
-    row = _row(seen, [(3.5, 5.5, "sn-1")], [0.7], alone)
+    row = _row(seen, [(3.5, 4.2, "sn-1")], [0.7], alone)
     assert (row.requests, row.failed, row.wrong) == (6, 1, 1)
     assert (row.during, row.calm) == (2, 3)
     assert (row.nobodys, row.nobodys_in_calm) == (0.5, 0.0)
