@@ -10,9 +10,9 @@ from pathlib import Path
 
 STATE = "state/demo"  # what `make demo` leaves: two of the benches read its log
 FULL = f"""
-bench.gateway --pairs 0 --levels 1 8 32 64 --rounds 5 --seconds 10 --swaps 0
+bench.gateway --pairs 0 --levels 1 8 32 64 --rounds 4 --seconds 8 --swaps 0
 bench.gateway --pairs 300 --tokens 1 --levels --swaps 0
-bench.gateway --pairs 0 --levels --swaps 30 --calm 4
+bench.gateway --pairs 0 --levels --swaps 24 --calm 3
 bench.added
 bench.beside --rounds 3 --seconds 36
 bench.proxies --rounds 2 --seconds 3
