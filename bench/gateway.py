@@ -5,15 +5,16 @@
 The same kind of short question is asked of vLLM itself (`/v1/chat/completions`: plain, and with the log-probabilities
 that confidence needs) and of the service (`mode: system1`), which asks the same vLLM. One at a time they are asked in
 turn, request by request, whole and streamed: what the gateway adds is the median of the differences within the turns.
-Then each is kept busy at each concurrency, round by round, and ratios are medians of the rounds' own. Last, adapters
-are swapped under a constant load (bench/swaps.py).
+Then each is kept busy at each concurrency, round by round, another one first in each, and ratios are medians of the
+rounds' own. Those answers are of 4 to 12 tokens, the same lengths in the same order for each: of one length all would
+end in the same step of the engine, and whoever asks the next ones all together would seem faster.
+Last, adapters are swapped under a constant load (bench/swaps.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import random
 import time
@@ -30,7 +31,8 @@ from rich.table import Table
 from bench.served import Served, served
 from bench.swaps import SPEAKERS, SwapRow, lessons_of, swaps, told
 
-TOKENS = 8  # of an answer
+TOKENS = 8  # of an answer, one at a time
+LENGTHS = (4, 12)  # tokens of an answer, many at once
 SYSTEM1: dict[str, Any] = {"mode": "system1", "model": "secondnature"}
 PLAIN: dict[str, Any] = {"model": "base"}
 SCORED: dict[str, Any] = {"model": "base", "logprobs": True, "top_logprobs": 0}
@@ -72,8 +74,9 @@ class Client:
     """Asks one server short questions, none of them twice."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, key: str, fixed: Mapping[str, Any], seed: int) -> None:
-        """`fixed`: what every request's body holds besides its question."""
+        """`fixed`: what every request's body holds besides its question; with max_tokens, else lengths differ."""
         self.session, self.url, self.fixed = session, f"{url}/v1/chat/completions", fixed
+        self.length = random.Random(1)  # the same for every client
         self.headers = {"Authorization": f"Bearer {key}"}
         self.draw = random.Random(seed)  # of its own: a question asked before would be in the prefix cache
 
@@ -101,7 +104,8 @@ class Client:
     def _body(self) -> dict[str, Any]:
         text = f"What is {self.draw.randint(100, 999)} + {self.draw.randint(100, 999)}?"
         message = {"role": "user", "content": f"{text} Say the number only."}
-        return {**self.fixed, "messages": [message], "temperature": 0}
+        length = {"max_tokens": self.length.randint(*LENGTHS), "ignore_eos": True}
+        return {**length, **self.fixed, "messages": [message], "temperature": 0}
 
 
 def _check(status: int) -> None:
@@ -114,9 +118,9 @@ def _words(line: bytes) -> bool:
     return bool((choices[0].get("delta") or {}).get("content"))
 
 
-def clients(session: aiohttp.ClientSession, one: Served, seed: int, tokens: int = TOKENS) -> dict[str, Client]:
-    """The three ways. `tokens`: of an answer at most."""
-    said = {"max_tokens": tokens}
+def clients(session: aiohttp.ClientSession, one: Served, seed: int, tokens: int | None = None) -> dict[str, Client]:
+    """The three ways. `tokens`: of an answer; None: as many as `LENGTHS` allows, drawn."""
+    said: dict[str, Any] = {} if tokens is None else {"max_tokens": tokens}
     return {
         "vLLM": Client(session, one.engine_url, one.engine_key, PLAIN | said, seed),
         PEER: Client(session, one.engine_url, one.engine_key, SCORED | said, seed + 1),
@@ -166,8 +170,10 @@ async def at_once(one: Served, levels: Sequence[int], rounds: int, seconds: floa
             seen: dict[str, list[Load]] = {name: [] for name in ways}
             for client in ways.values():
                 await burst(client, level, 1.0)  # warm
-            for _, (name, client) in itertools.product(range(rounds), ways.items()):
-                seen[name].append(await burst(client, level, seconds))
+            names = list(ways)
+            for turn in range(rounds):
+                for name in names[turn % 3 :] + names[: turn % 3]:
+                    seen[name].append(await burst(ways[name], level, seconds))
             rows += [_row(name, level, found, seen[PEER], seen["vLLM"]) for name, found in seen.items()]
     return rows
 
