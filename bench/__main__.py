@@ -38,7 +38,7 @@ bench.fleet --episodes 2000
 bench.scale
 """
 QUICK = """
-bench.gateway --pairs 3 --rounds 1 --seconds 2 --levels 8 --swaps 1 --calm 2
+bench.gateway --pairs 3 --rounds 1 --seconds 2 --levels 8 --swaps 0
 bench.added --pairs 200
 bench.proxies --rounds 1 --seconds 1 --connections 64
 bench.engines --engines 1 2 --service-ms 100 --seconds 1 --rounds 1 --kills 1 --parts scaling kill --without-litellm

@@ -128,7 +128,7 @@ def clients(session: aiohttp.ClientSession, one: Served, seed: int, tokens: int 
     }
 
 
-async def in_turn(one: Served, pairs: int, tokens: int, *, stream: bool) -> list[Turn]:
+async def in_turn(one: Served, pairs: int, tokens: int = TOKENS, *, stream: bool) -> list[Turn]:
     """Requests one at a time, answers of so many tokens, each way once per turn, the order rotated."""
     async with aiohttp.ClientSession() as session:
         ways = clients(session, one, 11 if stream else 23, tokens)
