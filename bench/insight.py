@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,8 @@ def build(folder: Path, rows: int) -> dict[str, Any]:
     with Memory.open(folder) as memory:
         first = memory.counts()["episodes"]
         for start in range(first, rows, PIECE):
-            memory._write(lambda con, start=start: add(con, start, min(rows, start + PIECE)))
-        memory._write(lambda con: (con.execute("DELETE FROM outcome_chunks"), fill(con, rows)))
+            memory._write(partial(add, first=start, last=min(rows, start + PIECE)))
+        memory._write(partial(refill, rows=rows))
         found = memory.counts()
     return {"episodes": found["episodes"], "gib": found["bytes"] / 2**30}
 
@@ -65,6 +66,12 @@ def add(con: sqlite3.Connection, first: int, last: int) -> None:
     taught = range(first - first % -TAUGHT_EVERY, last, TAUGHT_EVERY)
     bodies = ((n, codec.pack(codec.encode(episode(n)).replace(*THOUGHT))) for n in taught)
     con.executemany("INSERT INTO bodies (seq, body) VALUES (?, ?)", bodies)
+
+
+def refill(con: sqlite3.Connection, rows: int) -> None:
+    """All outcomes anew."""
+    con.execute("DELETE FROM outcome_chunks")
+    fill(con, rows)
 
 
 def table(folder: Path) -> dict[str, Any]:

@@ -98,9 +98,9 @@ async def measure(model: Path, plugin: bool, given: argparse.Namespace) -> list[
             rows = []
             for at_once in AT_ONCE:
                 took = await cost(one.engine, at_once, tokens, given.repeats)
-                rates = (at_once * tokens / median(took[way]) for way in ("base", "adapter"))
+                base, adapter = (at_once * tokens / median(took[way]) for way in ("base", "adapter"))
                 own, two = (ratio(took, way)[0] for way in ("own", "two"))
-                rows.append(Cost(plugin, at_once, *rates, *ratio(took, "adapter"), own, two, kept))
+                rows.append(Cost(plugin, at_once, base, adapter, *ratio(took, "adapter"), own, two, kept))
                 print(line(rows[-1]), flush=True)
             return rows
         finally:

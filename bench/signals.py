@@ -16,6 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -62,7 +63,8 @@ def measure(rows: Sequence[Outcome]) -> list[Row]:
 
 def blind(rows: Sequence[Outcome], names: tuple[str, ...]) -> list[Outcome]:
     """The same answers with some signals unknown."""
-    return [replace(row, signals=replace(row.signals, **dict.fromkeys(names))) for row in rows]
+    unknown: dict[str, Any] = dict.fromkeys(names)
+    return [replace(row, signals=replace(row.signals, **unknown)) for row in rows]
 
 
 def _row(what: str, agrees: Floats, score: Floats, whole: Floats, weight: Floats) -> Row:

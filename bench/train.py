@@ -79,7 +79,8 @@ def run_trl(job_path: Path) -> None:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     job = Job.model_validate_json(job_path.read_bytes())
     settings = job.train

@@ -19,7 +19,7 @@ import sys
 import threading
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]  # it ships no types
+import psutil
 
 GRACE_S = 10.0  # seconds between asking the engine to end and ending it
 LOG_BYTES = 10 * 1024 * 1024

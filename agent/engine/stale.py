@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]  # it ships no types
+import psutil
 
 log = logging.getLogger(__name__)
 SAME_START_S = 0.05  # seconds two readings of one process's start time may differ

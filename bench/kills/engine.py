@@ -142,7 +142,10 @@ async def _streamed(request: web.Request, body: Mapping[str, Any], text: str) ->
     words = text.split(" ")
     for n, word in enumerate(words):
         last = n == len(words) - 1
-        piece = {"delta": {"content": word if last else word + " "}, "finish_reason": "stop" if last else None}
+        piece: dict[str, Any] = {
+            "delta": {"content": word if last else word + " "},
+            "finish_reason": "stop" if last else None,
+        }
         if body.get("logprobs"):
             piece["logprobs"] = {"content": [_token(word, body["top_logprobs"])]}
         await _event(response, {"choices": [piece]})

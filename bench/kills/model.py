@@ -23,9 +23,8 @@ def tiny_tokenizer() -> Any:
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     inner.decoder = decoders.Fuse()
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
-    )
+    fast: Any = PreTrainedTokenizerFast
+    made = fast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>")
     made.chat_template = TEMPLATE
     return made
 
@@ -41,7 +40,8 @@ def tiny_model(folder: Path) -> Path:
         vocab_size=len(letters), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, eos_token_id=1,
     )  # fmt: skip
-    Qwen2ForCausalLM(config).save_pretrained(str(folder))
+    network: Any = Qwen2ForCausalLM
+    network(config).save_pretrained(str(folder))
     letters.save_pretrained(str(folder))
     return folder
 

@@ -227,7 +227,8 @@ async def _problems(world: World, operator: Operator, known: int, absent: Callab
 async def _in_force(world: World) -> str | None:
     async with httpx.AsyncClient(base_url=world.url, timeout=60) as http:
         status: dict[str, Any] = (await http.get("/api/status")).json()
-    return status["adapter"]
+    live: str | None = status["adapter"]
+    return live
 
 
 def _folders(world: World) -> list[str]:
