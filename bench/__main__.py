@@ -23,7 +23,8 @@ bench.early {STATE}
 bench.signals {STATE}
 bench.practice --questions 48 --rounds 1
 bench.parts --rounds 3
-bench.start --repeats 5 --engine
+bench.start --repeats 5
+bench.start --repeats 3 --engine
 bench.lora
 bench.lora --projections gate up down
 bench.placement --seeds 1

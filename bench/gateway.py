@@ -28,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.served import Served, served
+from bench.served import Served, rotated, served
 from bench.swaps import SPEAKERS, SwapRow, lessons_of, swaps, told
 
 TOKENS = 8  # of an answer, one at a time
@@ -133,9 +133,8 @@ async def in_turn(one: Served, pairs: int, tokens: int = TOKENS, *, stream: bool
     async with aiohttp.ClientSession() as session:
         ways = clients(session, one, 11 if stream else 23, tokens)
         took: dict[str, list[float]] = {name: [] for name in ways}
-        names = list(ways)
         for turn in range(pairs + 2):  # the first two warm
-            for name in names[turn % 3 :] + names[: turn % 3]:
+            for name in rotated(ways, turn):
                 took[name].append(await (ways[name].first() if stream else ways[name].ask()))
     took = {name: values[2:] for name, values in took.items()}
     return [_turn(name, values, took[PEER]) for name, values in took.items()]
@@ -170,9 +169,8 @@ async def at_once(one: Served, levels: Sequence[int], rounds: int, seconds: floa
             seen: dict[str, list[Load]] = {name: [] for name in ways}
             for client in ways.values():
                 await burst(client, level, 1.0)  # warm
-            names = list(ways)
             for turn in range(rounds):
-                for name in names[turn % 3 :] + names[: turn % 3]:
+                for name in rotated(ways, turn):
                     seen[name].append(await burst(ways[name], level, seconds))
             rows += [_row(name, level, found, seen[PEER], seen["vLLM"]) for name, found in seen.items()]
     return rows

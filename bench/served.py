@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,13 @@ SETTINGS: dict[str, Any] = {
     "audit": {"floor": 0.0, "band": 0.0, "new_adapter": 0.0},
     "schedule": {"enabled": False},
 }
+
+
+def rotated(names: Iterable[str], turn: int) -> list[str]:
+    """In another order each turn: no way of asking is always the first, or always after the same one."""
+    each = list(names)
+    begin = turn % len(each)
+    return each[begin:] + each[:begin]
 
 
 @dataclass(frozen=True)

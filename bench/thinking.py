@@ -38,7 +38,7 @@ from agent.system2.problem import Problem
 from agent.system2.settings import System2Settings
 from agent.system2.think import Think
 from bench.demo.skills import distinct
-from bench.served import MODEL
+from bench.served import MODEL, rotated
 from bench.stopping import CAP, first
 from memory.records import Attempt, Deliberation, Grade
 from policies import agree
@@ -151,10 +151,9 @@ async def both(
 async def flood(engine: Engine, found: Sequence[Case], settings: System2Settings, turns: int) -> list[Flood]:
     """All questions at once: fixed, as delivered, given up; `turns` times, each time another way first."""
     ways = {"8 samples, always": FIXED, "as delivered": ADAPTIVE, "given up (cancel)": GIVEN_UP}
-    names = list(ways)
-    seen: dict[str, list[tuple[list[Deliberation], float]]] = {name: [] for name in names}  # thoughts, seconds
+    seen: dict[str, list[tuple[list[Deliberation], float]]] = {name: [] for name in ways}  # thoughts, seconds
     for turn in range(turns):
-        for name in names[turn % 3 :] + names[: turn % 3]:
+        for name in rotated(ways, turn):
             began = time.perf_counter()
             done = await asyncio.gather(*(thought(engine, case, ways[name], settings) for case in found))
             seen[name].append((done, time.perf_counter() - began))

@@ -28,7 +28,8 @@ SIZES: Mapping[str, Size] = {
     ),
     # Few lessons, most of two skills: more passes over them, and a third held out: a quarter of the minutes are learnt,
     # and of fewer than thirty questions the gate could not tell that from chance. A skill of which System 1 knows
-    # something needs its share of the lessons, or the others' overwrite it.
+    # something needs its share of the lessons, or the others' overwrite it, and enough held out for two lost to be
+    # chance.
     "small": Size(
         day={"three_sums": 40, "plus_minus": 8, "minutes": 130, "stories": 4, "reviews": 40},
         measured=dict.fromkeys(SKILLS, 20),
