@@ -96,16 +96,20 @@ async def _written_out(day: Day, ask: Ask, skill: SkillSettings, force: InForce,
 
 
 def remember(day: Day, episode: Episode, skill: SkillSettings) -> Episode:
-    """Write an answered request down (no disk is waited for), count it, and queue its audit if one was drawn."""
+    """Write an answered request down (no disk is waited for), have it counted, and queue its audit if one was drawn."""
     with day.traces.span("remember", {"gen_ai.response.id": episode.ask.id}):
         day.memory.remember(episode)
-    day.metrics.answered(episode)
-    log.info("%s", episode.decision.reason, extra=_logged(episode))
+    asyncio.get_running_loop().call_soon(_tell, day, episode)  # the reply goes out first
     if episode.decision.system is System.SYSTEM1:
         day.audits.accepted(episode.adapter)
     if episode.decision.audit:
         day.audits.offer(episode, skill)
     return episode
+
+
+def _tell(day: Day, episode: Episode) -> None:
+    day.metrics.answered(episode)
+    log.info("%s", episode.decision.reason, extra=_logged(episode))
 
 
 def direct_episode(day: Day, ask: Ask, skill: SkillSettings, force: InForce, said: Completion) -> Episode:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 STATE = "state/demo"  # what `make demo` leaves: two of the benches read its log
 FULL = f"""
-bench.gateway --pairs 0 --levels 1 8 32 64 --rounds 3 --seconds 12 --swaps 0
+bench.gateway --pairs 0 --swaps 0
 bench.gateway --pairs 300 --tokens 1 --levels --swaps 0
 bench.gateway --pairs 0 --levels --swaps 24 --calm 3
 bench.added

@@ -1,10 +1,13 @@
 """The gateway against vLLM alone, and a swap under load, on one machine in one run.
 
-    python -m bench.gateway [--pairs 60] [--tokens 8] [--rounds 3] [--seconds 15] [--json]
+    python -m bench.gateway [--pairs 60] [--tokens 8] [--rounds 6] [--seconds 8] [--json]
 
 The same kind of short question is asked of vLLM itself (`/v1/chat/completions`: plain, and with the log-probabilities
-that confidence needs) and of the service (`mode: system1`), which asks the same vLLM. One at a time they are asked in
-turn, request by request, whole and streamed: what the gateway adds is the median of the differences within the turns.
+that confidence needs) and of the service (`mode: system1`), which asks the same vLLM. Each begins with a number of its
+own, within the first block of the prefix cache: else what one way asked would be cached for the next.
+One at a time they are asked in turn, request by request, whole and streamed: what the gateway adds is the median of the
+differences within the turns. These scatter with the engine. What does not is the part of an answer's time that lies
+outside the gateway's own call of the engine, a call like the one that is made without a gateway.
 Then each is kept busy at each concurrency, round by round, another one first in each, and ratios are medians of the
 rounds' own. Those answers are of 4 to 12 tokens, the same lengths in the same order for each: of one length all would
 end in the same step of the engine, and whoever asks the next ones all together would seem faster.
@@ -25,6 +28,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
@@ -53,6 +57,9 @@ class Turn:
     added_ms: float  # over vLLM with log-probs, median of the differences within a turn
     added_low_ms: float  # ends of the middle half of those differences
     added_high_ms: float
+    outside_ms: (
+        tuple[float, float, float] | None
+    )  # of an answer, outside the gateway's call of the engine: p25, p50, p75
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ class Client:
         self.session, self.url, self.fixed = session, f"{url}/v1/chat/completions", fixed
         self.length = random.Random(1)  # the same for every client
         self.headers = {"Authorization": f"Bearer {key}"}
+        self.episodes: list[str] = []  # of the answers that name one
         self.draw = random.Random(seed)  # of its own: a question asked before would be in the prefix cache
 
     async def ask(self) -> float:
@@ -86,6 +94,7 @@ class Client:
         async with self.session.post(self.url, json=self._body(), headers=self.headers) as said:
             await said.read()
             _check(said.status)
+            self.episodes += said.headers.getall("x-secondnature-episode-id", [])
         return 1000 * (time.perf_counter() - started)
 
     async def first(self) -> float:
@@ -102,8 +111,8 @@ class Client:
         return 1000 * (heard - started)
 
     def _body(self) -> dict[str, Any]:
-        text = f"What is {self.draw.randint(100, 999)} + {self.draw.randint(100, 999)}?"
-        message = {"role": "user", "content": f"{text} Say the number only."}
+        number, a, b = self.draw.randrange(10**8, 10**9), self.draw.randint(100, 999), self.draw.randint(100, 999)
+        message = {"role": "user", "content": f"{number}: what is {a} + {b}? Say the number only."}
         length = {"max_tokens": self.length.randint(*LENGTHS), "ignore_eos": True}
         return {**length, **self.fixed, "messages": [message], "temperature": 0}
 
@@ -136,15 +145,29 @@ async def in_turn(one: Served, pairs: int, tokens: int = TOKENS, *, stream: bool
         for turn in range(pairs + 2):  # the first two warm
             for name in rotated(ways, turn):
                 took[name].append(await (ways[name].first() if stream else ways[name].ask()))
+        called = [] if stream else [await engines_ms(session, one.url, episode) for episode in ways[OURS].episodes]
+    outside = [whole - engines for whole, engines in zip(took[OURS], called, strict=False)][2:]
     took = {name: values[2:] for name, values in took.items()}
-    return [_turn(name, values, took[PEER]) for name, values in took.items()]
+    return [_turn(name, values, took[PEER], outside if name == OURS else []) for name, values in took.items()]
 
 
-def _turn(what: str, took: Sequence[float], peer: Sequence[float]) -> Turn:
+async def engines_ms(session: aiohttp.ClientSession, url: str, episode: str) -> float:
+    """Milliseconds of the gateway's call of the engine, as it remembers the episode."""
+    async with session.get(f"{url}/api/episodes/{episode}") as said:
+        _check(said.status)
+        return 1000 * float((await said.json())["episode"]["draft"]["completion"]["seconds"])
+
+
+def _turn(what: str, took: Sequence[float], peer: Sequence[float], outside: Sequence[float]) -> Turn:
     added = np.array(took) - np.array(peer)
-    low, middle, high = (float(np.percentile(added, q)) for q in (25, 50, 75))
     p50, p99 = (float(np.percentile(took, q)) for q in (50, 99))
-    return Turn(what, len(took), p50, p99, middle, low, high)
+    low, middle, high = _quartiles(added)
+    return Turn(what, len(took), p50, p99, middle, low, high, _quartiles(outside) if outside else None)
+
+
+def _quartiles(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    low, middle, high = (float(found) for found in np.percentile(values, (25, 50, 75)))
+    return low, middle, high
 
 
 async def burst(client: Client, concurrency: int, seconds: float) -> Load:
@@ -199,6 +222,10 @@ def show_turns(title: str, turns: Sequence[Turn]) -> None:
         added = f"{t.added_ms:+.2f} ({t.added_low_ms:+.2f} to {t.added_high_ms:+.2f})"
         table.add_row(t.what, str(t.requests), f"{t.p50_ms:.1f}", f"{t.p99_ms:.1f}", added)
     Console(width=120).print(table)
+    for t in turns:
+        if t.outside_ms:
+            low, middle, high = t.outside_ms
+            print(f"of the {t.what}'s time outside its call of the engine: {middle:.2f} ms ({low:.2f} to {high:.2f})")
 
 
 def show_rows(rows: Sequence[Row]) -> None:
@@ -233,8 +260,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.gateway", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=60, help="turns one at a time; 0: none")
     parser.add_argument("--tokens", type=int, default=TOKENS, help="of an answer, one at a time")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each burst")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each burst")
     parser.add_argument("--levels", type=int, nargs="*", default=[1, 8, 32, 64])
     parser.add_argument("--swaps", type=int, default=6, help="under load; 0: none")
     parser.add_argument("--calm", type=float, default=8.0, help="seconds of calm between a swap and the next")
