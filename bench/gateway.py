@@ -57,9 +57,7 @@ class Turn:
     added_ms: float  # over vLLM with log-probs, median of the differences within a turn
     added_low_ms: float  # ends of the middle half of those differences
     added_high_ms: float
-    outside_ms: (
-        tuple[float, float, float] | None
-    )  # of an answer, outside the gateway's call of the engine: p25, p50, p75
+    outside_ms: tuple[float, float, float] | None  # not in the gateway's call of the engine: quartiles
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from agent.engine.client import Sampling, VllmEngine
+from bench.gateway import SYSTEM1, Client, _turn
 from bench.load import burst, target
 from bench.mock_engine import TOKENS, MockEngine
 from bench.practice import Phase, counted
@@ -52,6 +54,21 @@ async def test_a_burst_counts_answers_and_those_that_failed() -> None:
     assert (good.failed, bad.failed) == (0, len(bad.latencies))
     assert len(good.latencies) > 2
     assert good.per_s == pytest.approx(len(good.latencies) / good.seconds)
+
+
+async def test_a_question_begins_with_what_no_cache_knows() -> None:
+    async with aiohttp.ClientSession() as session:
+        client = Client(session, "http://127.0.0.1:1", "any", SYSTEM1, seed=1)
+        asked = [client._body() for _ in range(200)]
+    beginnings = {body["messages"][0]["content"][:8] for body in asked}
+    assert len(beginnings) == 200
+    assert {4, 12} <= {body["max_tokens"] for body in asked} <= set(range(4, 13))
+
+
+def test_what_the_gateway_adds_is_taken_within_the_turns() -> None:
+    turn = _turn("gateway", [12.0, 25.0, 31.0], [10.0, 20.0, 30.0], [1.0, 2.0, 3.0])
+    assert (turn.p50_ms, turn.added_ms) == (25.0, 2.0)
+    assert turn.outside_ms == (1.5, 2.0, 2.5)
 
 
 def samples(answers: str, lengths: list[int]) -> list[tuple[Attempt, int]]:
