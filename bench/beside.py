@@ -17,7 +17,6 @@ import contextlib
 import json
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from adapters.dataset import write_data
 from adapters.job import Job, TrainSettings, write_job
 from adapters.model import get_model
 from agent.give_way import give_way
-from bench.gateway import SYSTEM1, Client
+from bench.gateway import SYSTEM1, Client, burst
 from bench.served import MODEL, served
 from bench.train import questions
 
@@ -73,28 +72,17 @@ async def measure(rounds: int, seconds: float, at_once: int) -> list[Row]:
     with served() as one, tempfile.TemporaryDirectory() as folder:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             client = Client(session, one.url, "any", SYSTEM1, seed=31)
-            await asked(client, at_once, seconds / 4)  # warm
+            await burst(client, at_once, seconds / 4)  # warm
             for turn in range(rounds):
                 for way, settings in WAYS.items():
                     async with training(Path(folder) / f"{turn}-{way[:7]}", settings) as trainer:
                         before = trainer.lessons
-                        took[way] += await asked(client, at_once, seconds)
+                        times, _ = await burst(client, at_once, seconds)
+                        took[way] += times
                         learnt[way] += trainer.lessons - before
                     print(f"{way}: {len(took[way])} answers", file=sys.stderr, flush=True)
     alone = took["none"]
     return [row(way, took[way], alone, learnt[way], rounds * seconds) for way in WAYS]
-
-
-async def asked(client: Client, at_once: int, seconds: float) -> list[float]:
-    """Milliseconds of every answer that so many clients got, who never pause."""
-    until, took = time.perf_counter() + seconds, list[float]()
-
-    async def keep_asking() -> None:
-        while time.perf_counter() < until:
-            took.append(await client.ask())
-
-    await asyncio.gather(*(keep_asking() for _ in range(at_once)))
-    return took
 
 
 @contextlib.asynccontextmanager

@@ -143,8 +143,8 @@ async def in_turn(one: Served, pairs: int, tokens: int = TOKENS, *, stream: bool
         for turn in range(pairs + 2):  # the first two warm
             for name in rotated(ways, turn):
                 took[name].append(await (ways[name].first() if stream else ways[name].ask()))
-        called = [] if stream else [await engines_ms(session, one.url, episode) for episode in ways[OURS].episodes]
-    outside = [whole - engines for whole, engines in zip(took[OURS], called, strict=False)][2:]
+        named = [] if stream else list(zip(took[OURS], ways[OURS].episodes, strict=True))[2:]
+        outside = [whole - await engines_ms(session, one.url, episode) for whole, episode in named]
     took = {name: values[2:] for name, values in took.items()}
     return [_turn(name, values, took[PEER], outside if name == OURS else []) for name, values in took.items()]
 

@@ -36,7 +36,7 @@ _chance = random.Random()  # seeded by the kernel once; uuid4 asks it each time,
 
 class BareRoute(APIRoute):
     """A route like any other in the documentation, but the request goes to its function as it came: it has none of the
-    arguments and dependencies for which FastAPI would do more (a tenth of the gateway's time)."""
+    arguments and dependencies for which FastAPI would do more."""
 
     def __init__(self, path: str, endpoint: Callable[[Request], Coroutine[Any, Any, Response]], **more: Any) -> None:
         super().__init__(path, endpoint, **more)
