@@ -13,8 +13,7 @@ from math import fsum
 
 from memory.records import EvalReport, SkillScore
 from policies import reliability
-
-Z_95 = 1.959964
+from policies.binomial import Z95
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def _score(skill: str, rows: Sequence[Asked]) -> SkillScore:
     )
 
 
-def wilson(hits: int, n: int, z: float = Z_95) -> Interval | None:
+def wilson(hits: int, n: int, z: float = Z95) -> Interval | None:
     """The share hits / n with its Wilson interval; None where nothing was asked.
 
     `z`: standard normal quantile, 1.96 for 95 %. Raises ValueError when hits is not within 0..n.

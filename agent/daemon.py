@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from adapters.model import ModelFolder
 from adapters.registry import reconcile
 from agent.admission import Room
 from agent.audits import Audits
+from agent.by_hand import promote
 from agent.config import Config
 from agent.day import Day
 from agent.engine.check import EngineCheck, check_base
@@ -55,6 +57,7 @@ class Daemon:
         self.supervisor: Supervisor | None = None  # None: the engines at `engine.urls` are somebody else's
         self.base = BASE
         self.fleet = Fleet(self)
+        self.promoting: Counter[str] = Counter()  # adapters that are being warmed
         if config.engine.urls:
             self.engine: Engine = EnginePool(config.engine, admit=self.fleet.admit)
         else:
@@ -158,7 +161,7 @@ class Daemon:
         live = self.memory.live()
         if live is not None:
             try:
-                await swap(self.day, in_force_for(self.day, live), self._verified(live))
+                await swap(self.day, in_force_for(self.day, live), self.verified(live))
                 return
             except (Damaged, NotFound, BadInput) as error:
                 log.error("%s cannot be used, the base answers: %s", live.name, error.message)
@@ -167,7 +170,8 @@ class Daemon:
         self.day.pointer.flip(in_force_for(self.day, None))
         self.day.metrics.live(None, None)
 
-    def _verified(self, adapter: Adapter) -> Path:
+    def verified(self, adapter: Adapter) -> Path:
+        """Its folder. Raises NotFound, Damaged where it is not what the registry knows."""
         folder = self.adapters_dir / adapter.name
         if not folder.exists():  # trust.keep_adapters
             raise NotFound(f"the folder of {adapter.name} is gone (old ones are deleted); choose another one")
@@ -200,7 +204,7 @@ class Daemon:
         """Free the room of old adapters. No swap may begin meanwhile: it could choose one of them."""
         pointer = self.day.pointer
         async with pointer.changing:
-            in_use = [row.name for row in self.memory.adapters() if pointer.in_flight(row.name)]
+            in_use = [row.name for row in self.memory.adapters() if pointer.in_flight(row.name)] + list(+self.promoting)
             in_use += [pointer.now.adapter.name] if pointer.now.adapter else []
             try:
                 gone = await asyncio.to_thread(prune_idle, self.memory, self.config.trust.keep_adapters, in_use)
@@ -209,29 +213,23 @@ class Daemon:
             else:
                 log.info("old adapters deleted: %s", ", ".join(gone) or "none")
 
-    async def promote(self, name: str, why: str) -> Swap:
-        """Put an adapter in force by hand. Raises NotFound, Damaged, Conflict (night, quarantine)."""
-        self._not_at_night()
-        if name == self.night.candidate:  # its verdict may unload it
-            raise Conflict(f"a night is examining {name}; wait for its verdict", retry_after_s=30)
-        if (adapter := self.memory.adapter(name)).status is AdapterStatus.QUARANTINED:
-            raise Conflict(f"{name} was taken out of use: {adapter.reason}; choose another, or learn again")
-        swapped = await swap(self.day, in_force_for(self.day, adapter), self._verified(adapter))
-        self.memory.make_live(name, why)
-        return swapped
+    async def promote(self, name: str, why: str, *, now: bool = False) -> Swap:
+        """See by_hand.promote."""
+        return await promote(self, name, why, now=now)
 
     async def rollback(self, why: str) -> Swap:
         """Put the adapter that was live before in force again, or the base. Raises NotFound on the base."""
-        self._not_at_night()
+        self.not_at_night()
         live = self.memory.live()
         if live is None:
             raise NotFound("the base answers already; there is nothing to roll back")
         before = previous(self.memory, live)
-        swapped = await swap(self.day, in_force_for(self.day, before), self._verified(before) if before else None)
+        swapped = await swap(self.day, in_force_for(self.day, before), self.verified(before) if before else None)
         self.memory.make_live(before.name if before else None, why)
         return swapped
 
-    def _not_at_night(self) -> None:
+    def not_at_night(self) -> None:
+        """Raises Conflict where a person may put nothing in force: a follower's learner or a night does just now."""
         self.fleet.refuse()
         if self.night.running and self.night.progress.stage in ("promote", "swap"):
             raise Conflict("a night is swapping adapters; try again in a moment", retry_after_s=5)

@@ -45,10 +45,27 @@ class Pointer:
         self.changing = asyncio.Lock()  # held while an adapter is loaded and flipped to, or unloaded
         self._in_flight: Counter[str] = Counter()
         self._idle: dict[str, asyncio.Event] = {}  # set when an adapter's last request ends
+        self._era = 0
+        self._of_era: Counter[int] = Counter()  # requests under way, by the era in which they began
+        self._era_over = asyncio.Event()
 
     @contextmanager
     def hold(self) -> Iterator[InForce]:
         """Answer under one snapshot; its adapter is not unloaded while held."""
+        era = self._era
+        self._of_era[era] += 1
+        try:
+            with self.keep() as force:
+                yield force
+        finally:
+            self._of_era[era] -= 1
+            if not self._of_era[era]:
+                del self._of_era[era]
+                self._era_over.set()
+
+    @contextmanager
+    def keep(self) -> Iterator[InForce]:
+        """The same for what is no answer and may take long: `passed` does not wait for it."""
         force = self.now
         name = force.adapter.name if force.adapter else ""
         self._in_flight[name] += 1
@@ -74,3 +91,10 @@ class Pointer:
         """Wait until no request is answered under the adapter any more."""
         if self._in_flight[name]:
             await self._idle.setdefault(name, asyncio.Event()).wait()
+
+    async def passed(self) -> None:
+        """Wait until all that is answered now has been: a grace period, as in read-copy-update (McKenney, 1998)."""
+        last, self._era = self._era, self._era + 1
+        while any(era <= last for era in self._of_era):
+            self._era_over.clear()
+            await self._era_over.wait()

@@ -27,7 +27,7 @@ from agent.in_force import InForce
 from agent.known import known, quarantine_conflicts
 from agent.recalibrate import in_force_for, recalibrate
 from agent.skills import once_live
-from agent.swap import Expectation, Swap, load, swap
+from agent.swap import Expectation, Swap, load, swap, unload_idle
 from agent.triggers import quarantine_triggers, triggers_of
 from memory.errors import Conflict, Damaged, SecondNatureError
 from memory.records import Adapter, AdapterStatus, EvalReport, GateDecision, Lesson, SkillState
@@ -136,7 +136,7 @@ class Night:
     ) -> NightReport:
         """From the trained candidate to its place in force, or the reason against it."""
         await load(self.day, candidate, self.folder(candidate.name))
-        with self.day.pointer.hold() as live:  # an operator's swap meanwhile leaves it loaded until it was examined
+        with self.day.pointer.keep() as live:  # an operator's swap meanwhile leaves it loaded until it was examined
             examined, measured = await self._evaluate(live, candidate, lessons, anchors)
         gate = self._judge(measured, Counter(told.lessons))
         self._note_states(gate, candidate)
@@ -224,26 +224,20 @@ class Night:
         memory = self.day.memory
         memory.set_adapter_report(candidate.name, _told(measured, gate))
         memory.set_adapter_status(candidate.name, AdapterStatus.REJECTED, gate.reason)
-        await self._unload(candidate)
+        await unload_idle(self.day, candidate.name)
 
     async def _put_aside(self, candidate: Adapter, measured: EvalReport, gate: GateDecision, why: str) -> None:
         """A candidate that passed stays one: a person may promote it."""
         self.day.memory.set_adapter_report(candidate.name, _told(measured, gate))
         self.day.memory.set_adapter_status(candidate.name, AdapterStatus.CANDIDATE, why)
-        await self._unload(candidate)
-
-    async def _unload(self, candidate: Adapter) -> None:
-        """Out of the engine, unless it answers people by now."""
-        async with self.day.pointer.changing:
-            if _name(self.day.pointer.now) != candidate.name:
-                await self.day.engine.unload_adapter(candidate.name)
+        await unload_idle(self.day, candidate.name)
 
     async def _abandon(self, candidate: Adapter, error: SecondNatureError) -> None:
         """A night that failed leaves no candidate loaded, and none that looks as if it had been examined."""
         if _name(self.day.pointer.now) == candidate.name:
             return  # it got as far as the swap
         with contextlib.suppress(SecondNatureError):
-            await self._unload(candidate)
+            await unload_idle(self.day, candidate.name)
         with contextlib.suppress(SecondNatureError):  # forgotten meanwhile
             if self.day.memory.adapter(candidate.name).status is AdapterStatus.CANDIDATE:
                 why = f"the night failed before it was judged: {error.message}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Swap:
     canaries: int  # canary questions asked
     differing: int  # of them answered otherwise than in the examination
     flip_s: float  # seconds from the start until the pointer pointed at the new one
+    warm_s: float = 0.0  # seconds before the start in which it was loaded and read the common beginnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +52,23 @@ async def load(day: Day, adapter: Adapter, folder: Path) -> float:
 
 
 async def swap(
-    day: Day, force: InForce, folder: Path | None, expected: Sequence[Expectation] = (), *, keep: bool = False
+    day: Day,
+    force: InForce,
+    folder: Path | None,
+    expected: Sequence[Expectation] = (),
+    *,
+    keep: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> Swap:
     """Put `force` (and its adapter) in place of what is in force; no request fails and none mixes the two.
 
-    `keep`: leave the old adapter loaded. Raises Damaged, with nothing changed, where the adapter answers its
+    `keep`: leave the old adapter loaded. `check` may refuse, by raising, once nobody else can change what is in force.
+    Raises Damaged, with nothing changed, where the adapter answers its
     canary questions otherwise than it did in the examination; else what the engine raises.
     """
     started = day.clock()
     async with day.pointer.changing:
+        check()
         load_s = await load(day, force.adapter, folder) if force.adapter and folder else 0.0
         differing = await ask_canaries(day, force, expected)
         before = day.pointer.flip(force)
@@ -89,6 +98,14 @@ async def retire(day: Day, name: str) -> None:
             return  # the swap that takes its place will retire it
         await day.engine.unload_adapter(name)
     log.info("adapter %s drained and unloaded", name)
+
+
+async def unload_idle(day: Day, name: str) -> None:
+    """Out of the engine, unless it answers people by now."""
+    async with day.pointer.changing:
+        now = day.pointer.now.adapter
+        if (now is None or now.name != name) and not day.pointer.in_flight(name):
+            await day.engine.unload_adapter(name)
 
 
 async def ask_canaries(day: Day, force: InForce, expected: Sequence[Expectation]) -> int:

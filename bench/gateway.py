@@ -247,7 +247,7 @@ async def measure(one: Served, given: argparse.Namespace) -> dict[str, Sequence[
     found["at_once"] = rows = await at_once(one, given.levels, given.rounds, given.seconds)
     if rows and not given.json:
         show_rows(rows)
-    found["swaps"] = swapped = [await swaps(one, given.calm)] if given.swaps else []
+    found["swaps"] = swapped = [await swaps(one, given.calm, given.now)] if given.swaps else []
     if swapped and not given.json:
         print(told(swapped[0]), flush=True)
     return found
@@ -262,6 +262,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each burst")
     parser.add_argument("--levels", type=int, nargs="*", default=[1, 8, 32, 64])
     parser.add_argument("--swaps", type=int, default=6, help="under load; 0: none")
+    parser.add_argument("--now", action="store_true", help="swaps without warming")
     parser.add_argument("--calm", type=float, default=8.0, help="seconds of calm between a swap and the next")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()

@@ -3,9 +3,9 @@
 Two adapters have learnt by heart what to say to a few questions, each with a word of its own: an answer tells who gave
 it. What each says alone is asked first. Then copies of them under new names are put in force in turn: as after a
 night, no prefix cache knows their names, and the questions share a long beginning, which has to be computed anew.
-Every answer names its adapter in a header, and is compared with what that one says alone. A swap lasts until
-`SETTLING` seconds after its flip: by then the old adapter's last answers and the new one's first ones are there. Calm
-begins `RESTED` seconds after the flip, when the new matrices are packed, too; what lies between is in neither. That an
+Every answer names its adapter in a header, and is compared with what that one says alone. First the new one is warmed
+(agent/warm.py). Its swap lasts until `SETTLING` seconds after the flip: by then the old adapter's last answers and the
+new one's first ones are there. Calm begins `RESTED` seconds after the flip; what lies between is in neither. That an
 old adapter's cache never answers is a test of its own (tests/test_engine_lora.py).
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -51,11 +52,25 @@ class SwapRow:
     calm: int  # answers begun in calm that ended before the next swap's command
     p50_calm_ms: float
     p99_calm_ms: float
-    during: int  # answers under way at some moment from a swap's command until it has settled
+    warming: int  # answers under way at some moment from the command until the warming's end
+    p50_warming_ms: float
+    p99_warming_ms: float
+    during: int  # answers under way at some moment from there until the swap has settled
     p50_during_ms: float
     p99_during_ms: float
-    flip_s: float  # median seconds from the command until the pointer flips
+    warm_s: float  # median seconds of warming
+    flip_s: float  # median seconds from its end until the pointer flips
     first_answer_s: float  # median seconds from the command until an answer of the new one
+
+
+@dataclass(frozen=True)
+class Span:
+    """A swap, in seconds of one clock."""
+
+    name: str  # of whom
+    began: float  # the command
+    warm: float  # the warming's end
+    flip: float
 
 
 @dataclass
@@ -83,8 +98,8 @@ def messages(n: int) -> tuple[Message, ...]:
     return {"role": "system", "content": OPENING}, {"role": "user", "content": asked}
 
 
-async def swaps(one: Served, calm_s: float) -> SwapRow:
-    """Put the copies one after the other in force under load, after `calm_s` seconds of calm each.
+async def swaps(one: Served, calm_s: float, now: bool = False) -> SwapRow:
+    """Put the copies one after the other in force under load, after `calm_s` seconds of calm each, warmed or `now`.
 
     `one.adapters`: a speaker for each of `SPEAKERS`, then copies of them in turn. Raises RuntimeError where the
     speakers cannot be told apart or a swap is refused.
@@ -93,17 +108,17 @@ async def swaps(one: Served, calm_s: float) -> SwapRow:
         alone = await references(session, one)
         seen, done = Seen(), asyncio.Event()
         load = [asyncio.create_task(_keep_asking(session, one, seen, done, n)) for n in range(LOAD)]
-        spans, flips = [], []
+        spans = []
         for name in one.adapters[len(SPEAKERS) :]:
             await asyncio.sleep(calm_s)
             began = time.perf_counter()
-            flips.append(await _promote(session, one, name))
-            spans.append((began, time.perf_counter(), name))
+            flip_s = await _promote(session, one, name, now)
+            spans.append(Span(name, began, time.perf_counter() - flip_s, time.perf_counter()))
             await asyncio.sleep(RESTED)
         await asyncio.sleep(calm_s)
         done.set()
         await asyncio.gather(*load)
-    return _row(seen, spans, flips, alone)
+    return _row(seen, spans, alone)
 
 
 async def references(session: aiohttp.ClientSession, one: Served) -> dict[str, list[str]]:
@@ -112,7 +127,7 @@ async def references(session: aiohttp.ClientSession, one: Served) -> dict[str, l
     found = {BASE: [(await _ask(session, one, n))[1] for n in range(QUESTIONS)]}
     speakers = one.adapters[: len(SPEAKERS)]
     for name in speakers:
-        await _promote(session, one, name)
+        await _promote(session, one, name, now=True)
         found[name] = [(await _ask(session, one, n))[1] for n in range(QUESTIONS)]
     for _ in speakers:
         async with session.post(f"{one.url}/api/rollback", json={"why": "bench"}) as said:
@@ -149,24 +164,28 @@ async def _ask(session: aiohttp.ClientSession, one: Served, n: int) -> tuple[str
     return who, told["choices"][0]["message"]["content"]
 
 
-async def _promote(session: aiohttp.ClientSession, one: Served, name: str) -> float:
-    """Seconds until the flip. Raises RuntimeError."""
-    async with session.post(f"{one.url}/api/adapters/{name}/promote", json={"why": "bench"}) as said:
+async def _promote(session: aiohttp.ClientSession, one: Served, name: str, now: bool) -> float:
+    """Seconds from the warming's end until the flip. Raises RuntimeError."""
+    async with session.post(f"{one.url}/api/adapters/{name}/promote", json={"why": "bench", "now": now}) as said:
         told = await said.json()
         if said.status != 200:
             raise RuntimeError(f"the swap was refused: {told}")
     return float(told["flip_s"])
 
 
-def _row(seen: Seen, spans: list[tuple[float, float, str]], flips: list[float], alone: dict[str, list[str]]) -> SwapRow:
-    """`spans`: when each swap was commanded, when it had flipped, and to whom."""
-    during = [a for a in seen.answers if any(a[0] < flip + SETTLING and a[1] > began for began, flip, _ in spans)]
-    calm = [a for a in seen.answers if not any(a[0] < flip + RESTED and a[1] > began for began, flip, _ in spans)]
-    firsts = [[a[1] for a in seen.answers if a[3] == name and a[0] > began] for began, _, name in spans]
-    if not all((calm, during, *firsts)):
+def _row(seen: Seen, spans: list[Span], alone: dict[str, list[str]]) -> SwapRow:
+    def under_way(begin: Callable[[Span], float], end: Callable[[Span], float]) -> list[Answer]:
+        return [a for a in seen.answers if any(a[0] < end(span) and a[1] > begin(span) for span in spans)]
+
+    busy = set(under_way(lambda span: span.began, lambda span: span.flip + RESTED))
+    calm = [a for a in seen.answers if a not in busy]
+    warming = under_way(lambda span: span.began, lambda span: span.warm)
+    during = under_way(lambda span: span.warm, lambda span: span.flip + SETTLING)
+    firsts = [[a[1] for a in seen.answers if a[3] == span.name and a[0] > span.began] for span in spans]
+    if not all((calm, warming, during, *firsts)):
         raise RuntimeError("too few answers between two swaps, or during one: give more seconds to --calm")
-    (p50_calm, p99_calm), (p50_during, p99_during) = (
-        np.percentile([1000 * (a[1] - a[0]) for a in part], (50, 99)) for part in (calm, during)
+    (p50_calm, p99_calm), (p50_warming, p99_warming), (p50_during, p99_during) = (
+        np.percentile([1000 * (a[1] - a[0]) for a in part], (50, 99)) for part in (calm, warming, during)
     )
     return SwapRow(
         swaps=len(spans),
@@ -178,11 +197,15 @@ def _row(seen: Seen, spans: list[tuple[float, float, str]], flips: list[float], 
         calm=len(calm),
         p50_calm_ms=float(p50_calm),
         p99_calm_ms=float(p99_calm),
+        warming=len(warming),
+        p50_warming_ms=float(p50_warming),
+        p99_warming_ms=float(p99_warming),
         during=len(during),
         p50_during_ms=float(p50_during),
         p99_during_ms=float(p99_during),
-        flip_s=median(flips),
-        first_answer_s=median(min(ends) - began for ends, (began, _, _) in zip(firsts, spans, strict=True)),
+        warm_s=median(span.warm - span.began for span in spans),
+        flip_s=median(span.flip - span.warm for span in spans),
+        first_answer_s=median(min(ends) - span.began for ends, span in zip(firsts, spans, strict=True)),
     )
 
 
@@ -198,12 +221,14 @@ def _nobodys(answers: list[Answer], alone: dict[str, list[str]]) -> float:
 
 def told(swap: SwapRow) -> str:
     """In words."""
-    times = swap.p99_during_ms / swap.p99_calm_ms
     return (
         f"{swap.swaps} swaps under {LOAD} requests at once: {swap.failed} of {swap.requests} requests failed, "
         f"{swap.wrong} answered as another; in nobody's words {swap.nobodys:.1%} during a swap and "
-        f"{swap.nobodys_in_calm:.1%} in calm; during a swap, until {SETTLING:g} s after its flip, p50 "
-        f"{swap.p50_during_ms:.0f} ms and p99 {swap.p99_during_ms:.0f} ms of {swap.during}, in calm "
-        f"{swap.p50_calm_ms:.0f} and {swap.p99_calm_ms:.0f} ms of {swap.calm} (p99 {times:.2f} times); "
-        f"{swap.flip_s:.2f} s from the command to the flip, {swap.first_answer_s:.2f} s to the new one's first answer"
+        f"{swap.nobodys_in_calm:.1%} in calm; in calm p50 {swap.p50_calm_ms:.0f} ms and p99 {swap.p99_calm_ms:.0f} ms "
+        f"of {swap.calm}; while the new one is warmed p50 {swap.p50_warming_ms:.0f} ms and p99 "
+        f"{swap.p99_warming_ms:.0f} ms of {swap.warming} (p99 {swap.p99_warming_ms / swap.p99_calm_ms:.2f} times); "
+        f"from then until {SETTLING:g} s after the flip p50 {swap.p50_during_ms:.0f} ms and p99 "
+        f"{swap.p99_during_ms:.0f} ms of {swap.during} (p99 {swap.p99_during_ms / swap.p99_calm_ms:.2f} times); "
+        f"warmed in {swap.warm_s:.2f} s, {swap.flip_s:.2f} s from there to the flip, {swap.first_answer_s:.2f} s from "
+        "the command to the new one's first answer"
     )

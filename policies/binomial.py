@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+Z95 = 1.959964  # standard deviations on either side of a mean that hold 95 % of a normal law
+
 
 def binomial_tail(k: int, n: int, p: float) -> float:
     """P(at most k successes in n trials of probability p), summed exactly in logarithms."""

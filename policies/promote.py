@@ -16,12 +16,12 @@ from pydantic import Field
 
 from memory.records import EvalReport, GateDecision, SkillScore
 from memory.settings import Settings
+from policies.binomial import Z95
 
 ScoreMatrix = Mapping[str, Mapping[str, SkillScore]]
 """adapter name, oldest first -> skill -> score (`after` is that adapter's): Memory.score_matrix()."""
 
 Check = tuple[str, bool, str]
-Z_95 = 1.959964
 FEW = 10  # held-out questions below which "nothing lost" says little, and the sentence says so
 
 
@@ -216,7 +216,7 @@ def change_interval(score: SkillScore) -> tuple[float, float]:
     total = score.n + 2
     p_won, p_lost = (won + 1) / total, (lost + 1) / total
     middle = p_won - p_lost
-    half = Z_95 * sqrt(max(p_won + p_lost - middle**2, 0.0) / total)
+    half = Z95 * sqrt(max(p_won + p_lost - middle**2, 0.0) / total)
     return max(middle - half, -1.0), min(middle + half, 1.0)
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from policies.binomial import Z95
+
 Floats = npt.NDArray[np.float64]
 
 MAX_BINS = 15
@@ -64,7 +66,7 @@ def effective_n(weights: Floats) -> float:
     return float(weights.sum()) ** 2 / total if total > 0 else 0.0
 
 
-def wilson(share: float, n: float, z: float = 1.959964) -> tuple[float, float]:
+def wilson(share: float, n: float, z: float = Z95) -> tuple[float, float]:
     """Wilson's interval of a share seen in n trials, n perhaps an effective size; (0, 1) without trials."""
     if n <= 0:
         return 0.0, 1.0

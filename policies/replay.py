@@ -31,12 +31,12 @@ from pydantic import Field
 
 from memory.records import Outcome
 from memory.settings import Settings
+from policies.binomial import Z95
 from policies.certify import Goal
 from policies.offpolicy import Columns, Sums, disagreement, interval, spent, sums_by_threshold
 from policies.reliability import Floats
 
 READ = ("confidence", "propensity", "agrees", "s1_tokens", "s2_tokens", "s1_seconds", "s2_seconds")
-Z95 = 1.959964
 
 
 class ReplaySettings(Settings):

@@ -30,6 +30,7 @@ class ScriptedEngine:
         self.script, self.logprob = script, logprob
         self.asked: list[tuple[str, str]] = []  # (model, last message)
         self.loaded: dict[str, Path] = {}
+        self.reads: list[tuple[str, tuple[int, ...], int]] = []  # (adapter, tokens, steps)
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -53,6 +54,15 @@ class ScriptedEngine:
 
     async def forward(self, path: str, body: Mapping[str, Any]) -> Raw:
         raise AssertionError("not scripted")
+
+    async def tokenize(self, model: str, prompt: str | Sequence[Message]) -> tuple[int, ...]:
+        """A character, a token."""
+        text = prompt if isinstance(prompt, str) else "".join(f"{m['role']}:{m['content']}" for m in prompt)
+        return tuple(map(ord, text))
+
+    async def read(self, model: str, tokens: Sequence[int], steps: int) -> None:
+        assert model in self.loaded
+        self.reads.append((model, tuple(tokens), steps))
 
     async def load_adapter(self, name: str, path: Path) -> None:
         self.loaded[name] = path

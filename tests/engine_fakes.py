@@ -18,6 +18,7 @@ class FakeVllm:
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []  # bodies of chats, in order
+        self.completed: list[dict[str, Any]] = []  # bodies of completions, in order
         self.headers: list[dict[str, str]] = []
         self.adapters: dict[str, str] = {}
         self.refuse: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None  # answers instead
@@ -31,6 +32,7 @@ class FakeVllm:
         made.router.add_get("/health", self.health)
         made.router.add_get("/v1/models", self.models)
         made.router.add_post("/v1/chat/completions", self.chat)
+        made.router.add_post("/v1/completions", self.complete)
         made.router.add_post("/v1/load_lora_adapter", self.load)
         made.router.add_post("/v1/unload_lora_adapter", self.unload)
         made.router.add_post("/tokenize", self.tokenize)
@@ -74,6 +76,13 @@ class FakeVllm:
         if body.get("stream"):
             return await self.stream(request, body)
         return web.json_response(answer(body))
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.completed.append(body)
+        if body["model"] not in ("base", *self.adapters):
+            return fault(404, f"The model `{body['model']}` does not exist.", "model")
+        return web.json_response({"choices": [{"text": WORDS[0]}]})
 
     async def stream(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})

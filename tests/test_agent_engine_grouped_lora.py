@@ -12,6 +12,7 @@ from torch import Tensor
 
 from agent.engine import fused_lora as fused
 from agent.engine import grouped_lora as ops
+from agent.warm import STEPS
 
 SLOTS, RANK, WIDE, OUT = 3, 4, 12, 10
 
@@ -241,6 +242,10 @@ def test_packed_products_are_those_of_what_is_loaded_now(
         torch.testing.assert_close(y, wanted, rtol=1e-4, atol=1e-3)
     one.reset_lora(1)
     assert set(one.lora_a_stacked.packed) == set(one.lora_b_stacked.packed) == {2}
+
+
+def test_warming_gives_a_new_adapter_the_steps_in_which_its_layers_are_packed() -> None:
+    assert STEPS == fused.USES
 
 
 def test_some_layers_are_packed_a_step_and_none_that_was_emptied_meanwhile() -> None:

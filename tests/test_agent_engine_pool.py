@@ -126,6 +126,18 @@ async def test_an_adapter_is_on_all_or_on_none(pool: EnginePool, fakes: list[Fak
     assert await pool.models() == ["base"]
 
 
+async def test_a_beginning_is_read_to_every_engine(pool: EnginePool, fakes: list[FakeVllm]) -> None:
+    await pool.load_adapter("sn-0001-aaaaaa", ONE)
+    await pool.read("sn-0001-aaaaaa", (5, 6, 7), 2)
+    for fake in fakes:
+        (body,) = fake.completed
+        told = {name: body[name] for name in ("model", "prompt", "max_tokens", "ignore_eos")}
+        assert told == {"model": "sn-0001-aaaaaa", "prompt": [5, 6, 7], "max_tokens": 2, "ignore_eos": True}
+    with pytest.raises(NotFound):
+        await pool.read("sn-0002-bbbbbb", (5,), 1)
+    assert sum(told["up"] for told in pool.told()) == len(fakes), "a refusal is no engine's end"
+
+
 async def test_a_request_is_asked_again_of_another(pool: EnginePool, fakes: list[FakeVllm]) -> None:
     await pool.chat("base", ask("a"), Sampling())
     first = next(fake for fake in fakes if fake.asked)

@@ -94,7 +94,7 @@ class Idle:
     async def learn(self, reason: str, *, wait: bool = True) -> None:
         return None
 
-    async def promote(self, name: str, why: str) -> Any:
+    async def promote(self, name: str, why: str, *, now: bool = False) -> Any:
         return self.memory.adapter(name)
 
     async def rollback(self, why: str) -> Any:

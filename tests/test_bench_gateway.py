@@ -14,7 +14,7 @@ from bench.gateway import SYSTEM1, Client, _turn
 from bench.load import burst, target
 from bench.mock_engine import TOKENS, MockEngine
 from bench.practice import Phase, counted
-from bench.swaps import Seen, _row
+from bench.swaps import Seen, Span, _row
 from bench.thinking import ADAPTIVE, WAYS, Way, drawn
 from memory.records import Attempt
 from policies.agree import AgreementSettings
@@ -95,20 +95,22 @@ def test_samples_under_way_cost_what_they_have_grown_to_when_the_vote_is_decided
 def test_a_swap_that_answers_as_another_is_seen() -> None:
     alone = {"base": ["b0", "b1"], "sn-1": ["x0", "x1"]}
     seen = Seen([(0.0, 1.0, 0, "base", "b0"), (1.0, 2.0, 1, "base", "b1"), (3.0, 5.0, 0, "sn-1", "b0"),
-                 (5.0, 7.0, 1, "sn-1", "??"), (20.0, 21.0, 1, "sn-1", "x1")], failed=1)  # fmt: skip
-    row = _row(seen, [(3.5, 4.2, "sn-1")], [0.7], alone)
-    assert (row.requests, row.failed, row.wrong) == (6, 1, 1)
-    assert (row.during, row.calm) == (2, 3)
+                 (5.0, 7.0, 1, "sn-1", "??"), (20.0, 21.0, 1, "sn-1", "x1"), (2.5, 3.7, 0, "base", "b0")],
+                failed=1)  # fmt: skip
+    row = _row(seen, [Span("sn-1", 3.5, 3.8, 4.2)], alone)
+    assert (row.requests, row.failed, row.wrong) == (7, 1, 1)
+    assert (row.during, row.warming, row.calm) == (2, 2, 3)
     assert (row.nobodys, row.nobodys_in_calm) == (0.5, 0.0)
     assert (row.p50_calm_ms, row.p50_during_ms) == (1000.0, 2000.0)
     assert (row.p99_calm_ms, row.p99_during_ms) == (1000.0, 2000.0)
+    assert (row.warm_s, row.flip_s, row.p50_warming_ms) == pytest.approx((0.3, 0.4, 1600.0))
     assert row.first_answer_s == pytest.approx(3.5)  # asked before it, so the one that began afterwards counts
 
 
 def test_a_swap_that_nobody_heard_of_is_an_error_and_no_figure() -> None:
     seen = Seen([(0.0, 1.0, 0, "base", "b0")])
     with pytest.raises(RuntimeError, match="--calm"):
-        _row(seen, [(3.5, 4.5, "sn-1")], [0.7], {"base": ["b0"], "sn-1": ["x0"]})
+        _row(seen, [Span("sn-1", 3.5, 3.8, 4.5)], {"base": ["b0"], "sn-1": ["x0"]})
 
 
 def test_an_engines_tokens_are_read_from_its_metrics() -> None:

@@ -153,6 +153,26 @@ async def test_an_old_adapters_cache_never_answers_for_a_new_one(engine: Engine,
     assert said[0].logprobs == pytest.approx(said[1].logprobs, abs=0.1)
 
 
+async def test_a_beginning_that_was_read_to_an_adapter_is_cached_when_it_is_asked(
+    engine: Engine, model: Path, tmp_path: Path
+) -> None:
+    name, block = "sn-0008-warmed", EngineSettings().kv_block_tokens
+    write_adapter(tmp_path / name, matrix_shapes(model), 8, rank=8)
+    prompt = ({"role": "user", "content": "Remember: " + " ".join(QUESTIONS) + " What was the last question?"},)
+    tokens = await engine.tokenize(BASE, prompt)
+    await engine.load_adapter(name, tmp_path / name)
+    before = await counted(engine, "vllm:prefix_cache_hits_total")
+    ends = range(block, 4 * block + 1, block)
+    for end in ends:
+        await engine.read(name, tokens[:end], 1)
+    read = await counted(engine, "vllm:prefix_cache_hits_total")
+    await engine.chat(name, prompt, FIRST)
+    asked = await counted(engine, "vllm:prefix_cache_hits_total")
+    await engine.unload_adapter(name)
+    assert read - before == sum(end - block for end in ends), "a block was computed twice"
+    assert asked - read == 4 * block
+
+
 async def counted(engine: Engine, name: str) -> int:
     """One of vLLM's counters; nobody reads them without the engine's key."""
     assert isinstance(engine, VllmEngine)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from agent.cli.options import ApiKey, AsJson, ConfigFile, StateDir, Url
 app = typer.Typer(help="Adapters: what was learned, and which one answers.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="an adapter's name, as `adapters list` shows it")]
 Why = Annotated[str, typer.Option(help="why, for the record")]
+Now = Annotated[bool, typer.Option("--now", help="at once; the first question after it then computes its beginning")]
 
 
 @app.command("list")
@@ -62,14 +63,16 @@ def show(name: Name, json: AsJson = False, config: ConfigFile = None, state_dir:
 
 @app.command("promote")
 def promote(
-    name: Name, why: Why = "promoted at the command line", json: AsJson = False, config: ConfigFile = None,
-    state_dir: StateDir = None, url: Url = None, key: ApiKey = None,
+    name: Name, why: Why = "promoted at the command line", now: Now = False, json: AsJson = False,
+    config: ConfigFile = None, state_dir: StateDir = None, url: Url = None, key: ApiKey = None,
 ) -> None:  # fmt: skip
-    """Put an adapter in force, without failing a request.
+    """Put an adapter in force, without failing a request or holding up those under way.
+
+    First it is read what the newest questions begin with, a piece at a time: some seconds (engine.warm_s at most).
 
     Example: secondnature adapters promote sn-0001-3f9a1c --why "better on sums"
     """
-    _swapped(f"/api/adapters/{name}/promote", why, json, config, state_dir, url, key)
+    _swapped(f"/api/adapters/{name}/promote", {"why": why, "now": now}, json, config, state_dir, url, key)
 
 
 @app.command("rollback")
@@ -81,15 +84,18 @@ def rollback(
 
     Example: secondnature adapters rollback --why "worse on dates"
     """
-    _swapped("/api/rollback", why, json, config, state_dir, url, key)
+    _swapped("/api/rollback", {"why": why}, json, config, state_dir, url, key)
 
 
-def _swapped(path: str, why: str, json: bool, config: ConfigFile, state_dir: StateDir, url: Url, key: ApiKey) -> None:
+def _swapped(
+    path: str, body: dict[str, Any], json: bool, config: ConfigFile, state_dir: StateDir, url: Url, key: ApiKey
+) -> None:
     from agent.cli import out
     from agent.cli.service import find
 
-    told = find(config, state_dir, url, key).call("POST", path, {"why": why})
+    told = find(config, state_dir, url, key).call("POST", path, body)
     if json:
         return out.as_json(told)
     now, before = told["adapter"] or "the base", told["before"] or "the base"
-    out.console.print(f"{now} answers now, {before} did before; the swap took {told['flip_s']:.2f} s", markup=False)
+    took = f"the swap took {told['flip_s']:.2f} s" + (f", warming it {told['warm_s']:.1f} s" if told["warm_s"] else "")
+    out.console.print(f"{now} answers now, {before} did before; {took}", markup=False)

@@ -96,6 +96,10 @@ class Engine(Protocol):
         """Log-probs, nats, one per token of `answer`, given as the reply to `messages`."""
         ...
 
+    async def read(self, model: str, tokens: Sequence[int], steps: int) -> None:
+        """Have whole blocks of a prompt's beginning in the prefix cache, and the model asked for `steps` tokens."""
+        ...
+
     async def load_adapter(self, name: str, path: Path) -> None:
         """Idempotent. Raises BadInput or NotFound where the folder is not an adapter of this base."""
         ...
@@ -177,6 +181,10 @@ class VllmEngine:
         }
         said = await self._json(CHAT, body)
         return wire.prompt_logprobs(said, int(said["usage"]["prompt_tokens"]) - len(asked))
+
+    async def read(self, model: str, tokens: Sequence[int], steps: int) -> None:
+        body = {"model": model, "prompt": list(tokens), "max_tokens": steps, "temperature": 0.0, "ignore_eos": True}
+        await self._call("/v1/completions", body)
 
     async def load_adapter(self, name: str, path: Path) -> None:
         try:

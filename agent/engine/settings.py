@@ -40,6 +40,13 @@ class EngineSettings(Settings):
         le=1024,
         multiple_of=32,
     )
+    warm_s: float = Field(
+        30.0,
+        description="seconds at most in which the newest questions' common beginnings are read, a piece at a time, to "
+        "an adapter that a person puts in force; 0: they are computed when the next question comes",
+        ge=0,
+        le=600,
+    )
     gpu_memory_utilization: float = Field(
         0.9,
         description="share of the GPU's memory vLLM may take, 0..1; lower it to train there too",

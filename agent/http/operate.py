@@ -35,6 +35,12 @@ class NightBody(Why):
     wait: bool = Field(False, description="answer when it is over")
 
 
+class PromoteBody(Why):
+    """Put an adapter in force."""
+
+    now: bool = Field(False, description="at once; else the newest questions' common beginnings are read to it first")
+
+
 @router.get("/status")
 async def status(request: Request) -> Response:
     """What happens now."""
@@ -74,11 +80,11 @@ async def adapter(request: Request, name: str) -> Response:
 
 
 @router.post("/adapters/{name}/promote")
-async def promote(request: Request, name: str, body: Why) -> Response:
+async def promote(request: Request, name: str, body: PromoteBody) -> Response:
     """Put an adapter in force by hand."""
     require(request, "operate")
     why = body.why or f"promoted by {identity(request).name}"
-    return told(asdict(await request.app.state.daemon.promote(name, why)))
+    return told(asdict(await request.app.state.daemon.promote(name, why, now=body.now)))
 
 
 @router.post("/rollback")

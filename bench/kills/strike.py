@@ -81,7 +81,7 @@ class Operator:
     async def _promote(self, http: httpx.AsyncClient, turn: int) -> None:
         names = sorted(path.parent.name for path in self.world.adapters_dir.glob(f"sn-*/{MANIFEST}"))
         self.maybe = name = names[turn % len(names)]
-        said = await http.post(f"/api/adapters/{name}/promote", json={"why": "kills"})
+        said = await http.post(f"/api/adapters/{name}/promote", json={"why": "kills", "now": True})
         if said.status_code == 200:
             self.live = name
             self.tally.swaps += 1

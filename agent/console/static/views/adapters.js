@@ -47,7 +47,7 @@ export function open(root, { rest, guarded }) {
 
   async function promote(adapter) {
     const why = await askWhy({ title: `Put ${adapter.name} in force?`, yes: "Promote",
-      text: `It is ${adapter.status}: ${adapter.reason}. It is loaded beside the live one; requests under way end as they began.` });
+      text: `It is ${adapter.status}: ${adapter.reason}. It is loaded beside the live one and read the newest questions' common beginnings, which takes some seconds; requests under way end as they began.` });
     if (why === null) return;
     await changed(await post(`/api/adapters/${encodeURIComponent(adapter.name)}/promote`, { why }));
   }
@@ -60,7 +60,7 @@ export function open(root, { rest, guarded }) {
   }
 
   async function changed(swap) {
-    say(`${swap.adapter ?? "The base"} answers now, instead of ${swap.before ?? "the base"}; ${seconds(swap.flip_s)}.`);
+    say(`${swap.adapter ?? "The base"} answers now, instead of ${swap.before ?? "the base"}; ${seconds(swap.warm_s + swap.flip_s)}.`);
     await load();
   }
 
