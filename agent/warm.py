@@ -2,10 +2,10 @@
 
 The engine's prefix cache is keyed by the adapter's name, so that what many questions begin with (a system prompt,
 worked examples) has to be computed anew for a new adapter: all of it in the step of its first question, and every
-answer under way waits for that step. Its matrices are packed during its first steps, too (agent/engine/fused_lora.py).
-Here both are done before, a piece at a time, with a grace period after each: an answer that takes no longer than the
-pause meets one piece. Gateways of a fleet with engines of their own (`fleet.published`) flip unwarmed, so that a
-learner's rollback reaches them at once.
+answer under way waits for that step. And its matrices are packed during its first second (agent/engine/fused_lora.py).
+Here both are done before: it is loaded, and then read a piece at a time, with a grace period before each, so that an
+answer that takes no longer than the pause meets one piece. Gateways of a fleet with engines of their own
+(`fleet.published`) flip unwarmed, so that a learner's rollback reaches them at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,9 +30,7 @@ Tokens = tuple[int, ...]
 
 NEWEST = 100  # questions that are looked at
 PIECES = 64  # read at the most: 2,048 tokens of common beginnings in blocks of 32
-PAUSE_S = 2.0  # seconds at the most that a piece is waited after: thoughts may take a minute
-STEPS = 12  # of the engine, in which an adapter's matrices are packed (fused_lora.USES)
-AT_ONCE = 3  # of them between two pauses
+PAUSE_S = 2.0  # seconds at the most that a piece waits for those who are answered: thoughts may take a minute
 
 
 async def warm(day: Day, adapter: Adapter, folder: Path) -> float:
@@ -57,9 +54,10 @@ async def warm(day: Day, adapter: Adapter, folder: Path) -> float:
 
 async def _read(day: Day, name: str, until: float) -> None:
     pieces = await _pieces(day)
-    for n, (tokens, steps) in enumerate(pieces):
-        await day.engine.read(name, tokens, steps)
-        await _grace(day, min(PAUSE_S, (until - day.clock()) / (len(pieces) - n)))
+    for n, tokens in enumerate(pieces):
+        await _grace(day, min(PAUSE_S, (until - day.clock()) / (len(pieces) - n + 1)))
+        await day.engine.read(name, tokens)
+    await _grace(day, min(PAUSE_S, until - day.clock()))
 
 
 def common_beginnings(prompts: Mapping[Tokens, int], block: int, most: int) -> list[Tokens]:
@@ -73,19 +71,14 @@ def common_beginnings(prompts: Mapping[Tokens, int], block: int, most: int) -> l
     return sorted(found, key=lambda beginning: (-shared[beginning], len(beginning)))[:most]
 
 
-async def _pieces(day: Day) -> list[tuple[Tokens, int]]:
-    """What is read, and for how many steps: the beginnings, and then a token until all is packed."""
+async def _pieces(day: Day) -> list[Tokens]:
     newest = await asyncio.to_thread(day.memory.episodes, kind="ask", limit=NEWEST)
     asked = Counter(orjson.dumps(_messages(day, episode)) for episode in newest if episode.ask.messages)
     prompts: Counter[Tokens] = Counter()
     for messages, times in asked.items():
         with contextlib.suppress(BadInput):  # the template takes no such messages today
             prompts[await day.engine.tokenize(day.base, orjson.loads(messages))] += times
-    if not prompts:
-        return []
-    beginnings = await asyncio.to_thread(common_beginnings, prompts, day.config.engine.kv_block_tokens, PIECES)
-    rest = max(0, math.ceil((STEPS - len(beginnings)) / AT_ONCE))
-    return [(tokens, 1) for tokens in beginnings] + [(next(iter(prompts))[:1], AT_ONCE)] * rest
+    return await asyncio.to_thread(common_beginnings, prompts, day.config.engine.kv_block_tokens, PIECES)
 
 
 def _messages(day: Day, episode: Episode) -> tuple[Message, ...]:

@@ -30,7 +30,7 @@ class ScriptedEngine:
         self.script, self.logprob = script, logprob
         self.asked: list[tuple[str, str]] = []  # (model, last message)
         self.loaded: dict[str, Path] = {}
-        self.reads: list[tuple[str, tuple[int, ...], int]] = []  # (adapter, tokens, steps)
+        self.reads: list[tuple[str, tuple[int, ...]]] = []  # (adapter, tokens)
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -60,9 +60,9 @@ class ScriptedEngine:
         text = prompt if isinstance(prompt, str) else "".join(f"{m['role']}:{m['content']}" for m in prompt)
         return tuple(map(ord, text))
 
-    async def read(self, model: str, tokens: Sequence[int], steps: int) -> None:
+    async def read(self, model: str, tokens: Sequence[int]) -> None:
         assert model in self.loaded
-        self.reads.append((model, tuple(tokens), steps))
+        self.reads.append((model, tuple(tokens)))
 
     async def load_adapter(self, name: str, path: Path) -> None:
         self.loaded[name] = path

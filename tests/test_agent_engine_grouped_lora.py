@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from agent.engine import fused_lora as fused
 from agent.engine import grouped_lora as ops
-from agent.warm import STEPS
 
 SLOTS, RANK, WIDE, OUT = 3, 4, 12, 10
 
@@ -204,10 +204,15 @@ def kind(pack: Any = None) -> tuple[type[Layer], fused.Packer]:
     """A class of layers that knows what is filled, and its packer."""
     made, packer = (
         type("Known", (Layer,), {"set_lora": Layer.set_lora, "reset_lora": Layer.reset_lora}),
-        fused.Packer(pack),
+        fused.Packer(pack, begin=lambda work: None),
     )
     fused.know_filled(made, packer)
     return made, packer
+
+
+def pack_all(packer: fused.Packer) -> None:
+    while packer.pack_next():
+        pass
 
 
 @pytest.mark.parametrize(
@@ -229,7 +234,7 @@ def test_packed_products_are_those_of_what_is_loaded_now(
     for first in (1.0, 2.0):  # the second time into the same slots
         for slot in (1, 2):
             one.set_lora(slot, first * slot)
-        packer.some(9)
+        pack_all(packer)
         asked.clear()
         before = made(rows, 12)
         y = before.clone()
@@ -244,11 +249,7 @@ def test_packed_products_are_those_of_what_is_loaded_now(
     assert set(one.lora_a_stacked.packed) == set(one.lora_b_stacked.packed) == {2}
 
 
-def test_warming_gives_a_new_adapter_the_steps_in_which_its_layers_are_packed() -> None:
-    assert STEPS == fused.USES
-
-
-def test_some_layers_are_packed_a_step_and_none_that_was_emptied_meanwhile() -> None:
+def test_a_layer_after_the_other_is_packed_and_none_that_was_emptied_meanwhile() -> None:
     asked: list[int] = []
     layers, packer = kind(packing(asked))
     three, x = [layers() for _ in range(3)], made(1, WIDE)
@@ -258,8 +259,7 @@ def test_some_layers_are_packed_a_step_and_none_that_was_emptied_meanwhile() -> 
     packed = []
     for _ in range(3):
         packed.append([sorted(one.lora_b_stacked.packed) for one in three])
-        for _ in range(fused.USES):
-            packer.used()
+        packer.pack_next()
     assert packed == [[[], [], []], [[0], [], []], [[0], [], [0]]]
     y = torch.zeros(1, 12)
     for one in three:  # what is not packed yet is multiplied all the same
@@ -272,13 +272,54 @@ def test_a_scale_and_another_number_format_are_left_to_torch() -> None:
     layers, packer = kind(packing(asked))
     one = layers()
     one.set_lora(1, 1.0)
-    packer.some(9)
+    pack_all(packer)
     y = torch.zeros(2, 12)
     fused.add_fused(y, made(2, WIDE), one.lora_a_stacked, one.lora_b_stacked, 0.5, [(1, slice(0, 2))])
     assert y[:, :6].any()
     with pytest.raises(RuntimeError, match="dtype"):
         fused.add_fused(y, made(2, WIDE).double(), one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 2))])
     assert asked == []
+
+
+def test_what_is_changed_while_it_is_packed_is_packed_again() -> None:
+    def pack(matrix: Tensor) -> fused.Product:
+        kept = matrix.clone()
+        if kept.any() and float(kept.max()) == 1.0:
+            one.set_lora(1, 2.0)  # in the midst of it
+        return lambda x: x @ kept
+
+    layers, packer = kind(pack)
+    one, y = layers(), torch.zeros(1, 12)
+    one.set_lora(1, 1.0)
+    assert packer.pack_next()
+    assert one.lora_b_stacked.packed == {}, "what was packed is of the matrices before"
+    pack_all(packer)
+    x = made(1, WIDE)
+    fused.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 1))])
+    torch.testing.assert_close(y[:, 0], 4 * x.sum(1) * RANK, rtol=1e-4, atol=1e-4)
+
+
+def test_packing_goes_on_beside_the_steps_on_one_thread_and_begins_again_for_the_next_adapter() -> None:
+    threads: list[tuple[str, int]] = []
+    done = threading.Semaphore(0)
+
+    def pack(matrix: Tensor) -> fused.Product:
+        threads.append((threading.current_thread().name, torch.get_num_threads()))
+        done.release()
+        return lambda x: x
+
+    packer = fused.Packer(pack)
+    layers = type("Known", (Layer,), {"set_lora": Layer.set_lora, "reset_lora": Layer.reset_lora})
+    fused.know_filled(layers, packer)
+    mine = torch.get_num_threads()
+    one: Any = layers()
+    for slot in (0, 1):
+        one.set_lora(slot, 1.0)
+        for _ in range(2):  # A and B
+            assert done.acquire(timeout=30)
+    assert {name for name, _ in threads} == {"secondnature-packer"}
+    assert {n for _, n in threads} == {1}
+    assert torch.get_num_threads() == mine
 
 
 def test_where_packing_is_refused_an_adapter_is_loaded_all_the_same() -> None:
@@ -288,7 +329,7 @@ def test_where_packing_is_refused_an_adapter_is_loaded_all_the_same() -> None:
     layers, packer = kind(refused)
     one, x, y = layers(), made(3, WIDE), torch.zeros(3, 12)
     one.set_lora(1, 1.0)
-    packer.some(9)
+    pack_all(packer)
     fused.add_fused(y, x, one.lora_a_stacked, one.lora_b_stacked, 1.0, [(1, slice(0, 3))])
     torch.testing.assert_close(y[:, 0], x.sum(1) * RANK, rtol=1e-4, atol=1e-4)
     assert one.lora_a_stacked.packed == one.lora_b_stacked.packed == {}

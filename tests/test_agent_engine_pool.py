@@ -128,13 +128,13 @@ async def test_an_adapter_is_on_all_or_on_none(pool: EnginePool, fakes: list[Fak
 
 async def test_a_beginning_is_read_to_every_engine(pool: EnginePool, fakes: list[FakeVllm]) -> None:
     await pool.load_adapter("sn-0001-aaaaaa", ONE)
-    await pool.read("sn-0001-aaaaaa", (5, 6, 7), 2)
+    await pool.read("sn-0001-aaaaaa", (5, 6, 7))
     for fake in fakes:
         (body,) = fake.completed
-        told = {name: body[name] for name in ("model", "prompt", "max_tokens", "ignore_eos")}
-        assert told == {"model": "sn-0001-aaaaaa", "prompt": [5, 6, 7], "max_tokens": 2, "ignore_eos": True}
+        told = {name: body[name] for name in ("model", "prompt", "max_tokens")}
+        assert told == {"model": "sn-0001-aaaaaa", "prompt": [5, 6, 7], "max_tokens": 1}
     with pytest.raises(NotFound):
-        await pool.read("sn-0002-bbbbbb", (5,), 1)
+        await pool.read("sn-0002-bbbbbb", (5,))
     assert sum(told["up"] for told in pool.told()) == len(fakes), "a refusal is no engine's end"
 
 

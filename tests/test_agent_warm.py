@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,8 @@ from agent.day import Day
 from agent.engine.settings import EngineSettings
 from agent.in_force import InForce, Pointer
 from agent.recalibrate import in_force_for
-from agent.warm import AT_ONCE, STEPS, common_beginnings, warm
+from agent.swap import Swap
+from agent.warm import common_beginnings, warm
 from console_service import Served, served
 from day_fakes import ScriptedEngine, asked, day
 from memory.errors import Conflict, NotFound, Unavailable
@@ -38,15 +39,21 @@ class Reader(ScriptedEngine):
         super().__init__(lambda model, text: "7")
         self.read_one = asyncio.Event()
         self.refusal: Exception | None = None
-        self.forever = False
+        self.held: asyncio.Event | None = None  # what a read waits for
+        self.when_read: Callable[[], object] = lambda: None
 
-    async def read(self, model: str, tokens: Sequence[int], steps: int) -> None:
+    def go_on(self) -> None:
+        assert self.held is not None
+        self.held.set()
+
+    async def read(self, model: str, tokens: Sequence[int]) -> None:
         if self.refusal is not None:
             raise self.refusal
-        await super().read(model, tokens, steps)
+        await super().read(model, tokens)
+        self.when_read()
         self.read_one.set()
-        if self.forever:
-            await asyncio.Event().wait()
+        if self.held is not None:
+            await self.held.wait()
 
 
 @pytest.fixture
@@ -86,18 +93,15 @@ def test_what_is_asked_once_has_nothing_in_common() -> None:
     assert common_beginnings({(1, 2, 3, 4): 2, (5, 6): 3}, 2, 2) == [(5, 6), (1, 2)], "the most frequent first"
 
 
-async def test_the_beginnings_are_read_to_the_new_adapter_and_its_matrices_get_their_steps(
-    one: Day, reader: Reader, tmp_path: Path
-) -> None:
+async def test_the_beginnings_are_read_to_the_new_adapter(one: Day, reader: Reader, tmp_path: Path) -> None:
     assert await warm(one, NEW, tmp_path) > 0
     assert reader.loaded == {NEW.name: tmp_path}
     block = one.config.engine.kv_block_tokens
-    beginnings = [tokens for _, tokens, steps in reader.reads if steps == 1]
+    beginnings = [tokens for _, tokens in reader.reads]
     whole = "".join(f"{m['role']}:{m['content']}" for m in (SYSTEM,))
     assert len(beginnings) >= len(whole) // block
     assert "".join(map(chr, beginnings[len(whole) // block - 1])) == whole[: len(whole) // block * block]
-    assert STEPS <= sum(steps for _, _, steps in reader.reads) < STEPS + AT_ONCE
-    assert {name for name, _, _ in reader.reads} == {NEW.name}
+    assert {name for name, _ in reader.reads} == {NEW.name}
 
 
 async def test_a_day_without_questions_has_nothing_to_read(tmp_path: Path, reader: Reader) -> None:
@@ -109,9 +113,10 @@ async def test_a_day_without_questions_has_nothing_to_read(tmp_path: Path, reade
 
 async def test_no_answer_meets_two_pieces(one: Day, reader: Reader, tmp_path: Path) -> None:
     older, newer = ExitStack(), ExitStack()
-    older.enter_context(one.pointer.hold())
+    reader.when_read = lambda: older.enter_context(one.pointer.hold())  # it meets the first piece
     warming = asyncio.create_task(warm(one, NEW, tmp_path))
     await asyncio.wait_for(reader.read_one.wait(), 30)
+    reader.when_read = lambda: None
     newer.enter_context(one.pointer.hold())  # began after the piece: the next one does not wait for it
     for _ in range(20):
         await asyncio.sleep(0)
@@ -122,7 +127,7 @@ async def test_no_answer_meets_two_pieces(one: Day, reader: Reader, tmp_path: Pa
     assert len(reader.reads) == 2
     newer.close()
     await warming
-    assert len(reader.reads) > 3
+    assert len(reader.reads) == 3
 
 
 async def test_an_examination_is_not_waited_for(one: Day, reader: Reader, tmp_path: Path) -> None:
@@ -142,7 +147,7 @@ async def test_what_does_not_fit_into_the_time_is_left_out(tmp_path: Path, reade
     for number in (1, 2):
         await answer(short, *asked(short, "What is 1 + 1, and why is it so, of all the numbers?", number=number))
     await asyncio.to_thread(short.memory.flush)
-    reader.forever = True
+    reader.held = asyncio.Event()
     assert 0.9 < await warm(short, NEW, tmp_path) < 20
     assert (list(reader.loaded), len(reader.reads)) == ([NEW.name], 1)
     short.memory.close()
@@ -190,12 +195,17 @@ def site(tmp_path: Path) -> Iterator[Served]:
 def test_a_promotion_warms_unless_it_is_wanted_now(site: Served) -> None:
     older, newer = (row.name for row in site.adapters)
     with httpx.Client(base_url=site.url, timeout=60) as http:
+        for number in (3, 4):
+            message = {"role": "user", "content": f"Of all that may be asked of a small model: what is {number} + 4?"}
+            asked = http.post("/v1/chat/completions", json={"model": "secondnature", "messages": [message]})
+            assert asked.status_code == 200, asked.text
+        site.day.memory.flush()
         first = http.post(f"/api/adapters/{older}/promote", json={"why": "better"}).json()
         engine = site.daemon.engine
         assert isinstance(engine, ScriptedEngine)
-        assert (first["adapter"], first["warm_s"] > 0, {name for name, _, _ in engine.reads}) == (older, True, {older})
+        assert (first["adapter"], first["warm_s"] > 0, {name for name, _ in engine.reads}) == (older, True, {older})
         second = http.post(f"/api/adapters/{newer}/promote", json={"why": "worse", "now": True}).json()
-        assert (second["adapter"], second["warm_s"], {name for name, _, _ in engine.reads}) == (newer, 0.0, {older})
+        assert (second["adapter"], second["warm_s"], {name for name, _ in engine.reads}) == (newer, 0.0, {older})
 
 
 @pytest.fixture
@@ -213,12 +223,19 @@ def daemon(one: Day, tmp_path: Path) -> Daemon:
     return made
 
 
+async def in_the_midst(daemon: Daemon, reader: Reader) -> asyncio.Task[Swap]:
+    """A promotion that is warming."""
+    reader.held = asyncio.Event()
+    promoting = asyncio.create_task(daemon.promote(NEW.name, "better"))
+    await asyncio.wait_for(reader.read_one.wait(), 30)
+    return promoting
+
+
 async def test_a_rollback_does_not_wait_and_the_promotion_says_so(one: Day, reader: Reader, daemon: Daemon) -> None:
-    with one.pointer.hold():
-        promoting = asyncio.create_task(daemon.promote(NEW.name, "better"))
-        await asyncio.wait_for(reader.read_one.wait(), 30)
-        assert +daemon.promoting == {NEW.name: 1}, "its folder may not be pruned meanwhile"
-        assert (await daemon.rollback("worse")).adapter is None
+    promoting = await in_the_midst(daemon, reader)
+    assert +daemon.promoting == {NEW.name: 1}, "its folder may not be pruned meanwhile"
+    assert (await daemon.rollback("worse")).adapter is None
+    reader.go_on()
     with pytest.raises(Conflict, match="meanwhile"):
         await promoting
     assert (one.pointer.now.adapter, NEW.name in reader.loaded, +daemon.promoting) == (None, False, {})
@@ -234,10 +251,9 @@ async def test_of_two_promotions_of_one_adapter_one_is_told_so(one: Day, reader:
 async def test_an_adapter_taken_out_of_use_while_it_is_warmed_is_not_put_in_force(
     one: Day, reader: Reader, daemon: Daemon
 ) -> None:
-    with one.pointer.hold():
-        promoting = asyncio.create_task(daemon.promote(NEW.name, "better"))
-        await asyncio.wait_for(reader.read_one.wait(), 30)
-        one.memory.set_adapter_status(NEW.name, AdapterStatus.QUARANTINED, "it learnt what was forgotten")
+    promoting = await in_the_midst(daemon, reader)
+    one.memory.set_adapter_status(NEW.name, AdapterStatus.QUARANTINED, "it learnt what was forgotten")
+    reader.go_on()
     with pytest.raises(Conflict, match="taken out of use"):
         await promoting
     assert one.pointer.now.adapter is not None
@@ -247,12 +263,10 @@ async def test_an_adapter_taken_out_of_use_while_it_is_warmed_is_not_put_in_forc
 async def test_who_goes_away_while_an_adapter_is_warmed_leaves_it_unloaded(
     one: Day, reader: Reader, daemon: Daemon
 ) -> None:
-    with one.pointer.hold():
-        promoting = asyncio.create_task(daemon.promote(NEW.name, "better"))
-        await asyncio.wait_for(reader.read_one.wait(), 30)
-        promoting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await promoting
+    promoting = await in_the_midst(daemon, reader)
+    promoting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await promoting
     assert NEW.name not in reader.loaded
 
 

@@ -164,7 +164,7 @@ async def test_a_beginning_that_was_read_to_an_adapter_is_cached_when_it_is_aske
     before = await counted(engine, "vllm:prefix_cache_hits_total")
     ends = range(block, 4 * block + 1, block)
     for end in ends:
-        await engine.read(name, tokens[:end], 1)
+        await engine.read(name, tokens[:end])
     read = await counted(engine, "vllm:prefix_cache_hits_total")
     await engine.chat(name, prompt, FIRST)
     asked = await counted(engine, "vllm:prefix_cache_hits_total")

@@ -96,8 +96,8 @@ class Engine(Protocol):
         """Log-probs, nats, one per token of `answer`, given as the reply to `messages`."""
         ...
 
-    async def read(self, model: str, tokens: Sequence[int], steps: int) -> None:
-        """Have whole blocks of a prompt's beginning in the prefix cache, and the model asked for `steps` tokens."""
+    async def read(self, model: str, tokens: Sequence[int]) -> None:
+        """Have the whole blocks of a prompt's beginning in the prefix cache."""
         ...
 
     async def load_adapter(self, name: str, path: Path) -> None:
@@ -182,8 +182,8 @@ class VllmEngine:
         said = await self._json(CHAT, body)
         return wire.prompt_logprobs(said, int(said["usage"]["prompt_tokens"]) - len(asked))
 
-    async def read(self, model: str, tokens: Sequence[int], steps: int) -> None:
-        body = {"model": model, "prompt": list(tokens), "max_tokens": steps, "temperature": 0.0, "ignore_eos": True}
+    async def read(self, model: str, tokens: Sequence[int]) -> None:
+        body = {"model": model, "prompt": list(tokens), "max_tokens": 1, "temperature": 0.0}
         await self._call("/v1/completions", body)
 
     async def load_adapter(self, name: str, path: Path) -> None:

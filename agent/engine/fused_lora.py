@@ -8,8 +8,11 @@ than a small product itself. Used by the plugin agent/engine/grouped_lora.py.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from typing import Any
 
 import torch
@@ -23,7 +26,7 @@ Product = Callable[[Tensor], Tensor]
 """x (rows, in) -> x W (rows, out), W packed."""
 
 PACKED_ROWS = 64  # as many as are drawn at once; the many of a prompt are left to torch's product, which adds too
-USES = 12  # of layers, for one that is packed: eight a step of a small model with a hundred, some milliseconds
+REST_S = 0.01  # seconds between two layers: a hundred take a second, and no step meets many
 FILLED = "secondnature_filled"  # on a layer's B matrices: the slots that an adapter has filled
 
 
@@ -110,41 +113,76 @@ def packing() -> Callable[[Tensor], Product] | None:
     return pack
 
 
-class Packer:
-    """Packs what was loaded, some layers a step: all at once would hold up the answers under way. Until its turn comes
-    a layer is multiplied by torch. Steps are told by the layers' use: vLLM says nothing else at each of them."""
+def in_a_thread(work: Callable[[], None]) -> None:
+    """Do it beside the engine's steps, on one processor thread."""
 
-    def __init__(self, pack: Callable[[Tensor], Product] | None) -> None:
-        """`pack` packs one matrix [in, out], or raises RuntimeError; None: nothing is ever packed."""
-        self._pack = pack
+    def alone() -> None:
+        one_thread()
+        work()
+
+    threading.Thread(target=alone, name="secondnature-packer", daemon=True).start()
+
+
+def one_thread() -> None:
+    """Let OpenMP use the calling thread alone in what it does from here on. Another thread's setting stays as it is:
+    `torch.set_num_threads` would change that, and cost vLLM's threads their processors."""
+    torch.get_num_threads()  # torch sets OpenMP's number when a thread first asks, and not again
+    with contextlib.suppress(AttributeError):  # no OpenMP here
+        ctypes.CDLL(None).omp_set_num_threads(1)
+
+
+class Packer:
+    """Packs what was loaded, a layer after the other, beside the steps: within them, by threads that other processes
+    take turns with, it takes ten times as long. Until its turn comes a layer is multiplied by torch."""
+
+    def __init__(
+        self, pack: Callable[[Tensor], Product] | None, begin: Callable[[Callable[[], None]], None] = in_a_thread
+    ) -> None:
+        """`pack` packs one matrix [in, out], or raises RuntimeError; None: nothing is ever packed. `begin` has the
+        packing done while others work; a worker of its own goes on until nothing waits."""
+        self._pack, self._begin = pack, begin
+        self._lock = threading.Lock()
         self._waiting: dict[tuple[int, int], tuple[Fused, Fused]] = {}  # by the B matrices' id and the slot
-        self._uses = 0
+        self._works = False
 
     def changed(self, a: Fused, b: Fused, slot: int, filled: bool) -> None:
         """A layer's slot holds other matrices now, or none."""
-        a.packed.pop(slot, None)
-        b.packed.pop(slot, None)
-        self._waiting.pop((id(b), slot), None)
-        if filled and self._pack is not None:
+        with self._lock:
+            a.packed.pop(slot, None)
+            b.packed.pop(slot, None)
+            self._waiting.pop((id(b), slot), None)
+            if not filled or self._pack is None:
+                return
             self._waiting[id(b), slot] = (a, b)
+            if self._works:
+                return
+            self._works = True
+        self._begin(self._work)
 
-    def used(self) -> None:
-        """An adapter's layer is about to be used; of every so many uses one packs a layer."""
-        if self._waiting:
-            self._uses += 1
-            if self._uses % USES == 0:
-                self.some(1)
+    def _work(self) -> None:
+        while self.pack_next():
+            time.sleep(REST_S)
 
-    def some(self, layers: int) -> None:
-        """Pack both matrices of the next layers as they are now; of a layer both or neither."""
-        for key in list(islice(self._waiting, layers)):
-            (a, b), slot = self._waiting.pop(key), key[1]
-            assert self._pack is not None
-            try:
-                packed = self._pack(a.turned[slot]), self._pack(b.turned[slot])
-            except RuntimeError:  # oneDNN has not this number format on this processor, as vLLM's own layers may find
-                continue
-            a.packed[slot], b.packed[slot] = packed
+    def pack_next(self) -> bool:
+        """Pack both matrices of the next layer; of a layer both or neither. Returns whether there was one."""
+        with self._lock:
+            key = next(iter(self._waiting), None)
+            if key is None:
+                self._works = False
+                return False
+            layer, slot = self._waiting[key], key[1]
+        a, b = layer
+        assert self._pack is not None
+        try:
+            packed = self._pack(a.turned[slot]), self._pack(b.turned[slot])
+        except RuntimeError:  # oneDNN has not this number format on this processor, as vLLM's own layers may find
+            packed = None
+        with self._lock:
+            if self._waiting.get(key) is layer:  # else it was changed meanwhile
+                del self._waiting[key]
+                if packed is not None:
+                    a.packed[slot], b.packed[slot] = packed  # in this order: B's tells that both are there
+        return True
 
 
 def know_filled(layer: Any, packer: Packer) -> None:

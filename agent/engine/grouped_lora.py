@@ -100,7 +100,6 @@ def _replace_products(wrapper: Any) -> None:
         if kwargs.get("buffer") is None and isinstance(lora_a, Fused) and lora_b.whole.shape[1] == y.shape[-1]:
             if y.ndim > 2:
                 y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
-            wrapper.secondnature_packer.used()
             add_fused(y, x, lora_a, lora_b, scale, here)
         else:
             add_linear(self, y, x, lora_a, lora_b, scale, slices, **kwargs)

@@ -118,9 +118,9 @@ class EnginePool:
         key = head(model, messages)
         return await self._ask(key, lambda engine: engine.answer_logprobs(model, messages, answer), model)
 
-    async def read(self, model: str, tokens: Sequence[int], steps: int) -> None:
+    async def read(self, model: str, tokens: Sequence[int]) -> None:
         """On every engine that is up: each has a cache of its own. One that fails is not taken out of traffic."""
-        reads = (member.engine.read(model, tokens, steps) for member in self._up())
+        reads = (member.engine.read(model, tokens) for member in self._up())
         results = await asyncio.gather(*reads, return_exceptions=True)
         for fault in filter(None, results):
             raise fault
