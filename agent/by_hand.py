@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.recalibrate import in_force_for
-from agent.swap import Swap, swap, unload_idle
+from agent.swap import Swap, retire, swap
 from agent.warm import warm
-from memory.errors import Conflict, SecondNatureError
+from memory.errors import Conflict
 from memory.records import Adapter, AdapterStatus
 
 if TYPE_CHECKING:
@@ -19,30 +18,25 @@ if TYPE_CHECKING:
 async def promote(daemon: Daemon, name: str, why: str, *, now: bool = False) -> Swap:
     """Put an adapter in force: warmed, or `now`. A rollback meanwhile does not wait for the warming.
 
-    Raises NotFound, Damaged, Conflict (night, quarantine, another System 1 put in force meanwhile), with nothing
-    changed.
+    Raises NotFound, Damaged, Conflict (night, quarantine, another System 1 put in force meanwhile) and what the engine
+    raises, with nothing changed.
     """
     day, adapter = daemon.day, promotable(daemon, name)
     folder, before = daemon.verified(adapter), _live(daemon)
 
     def check() -> None:
         promotable(daemon, name)
-        if _live(daemon) != before:
-            raise Conflict(
-                f"another System 1 was put in force meanwhile; if it shall still be {name}, promote it again"
-            )
+        if (found := _live(daemon)) != before:
+            raise Conflict(f"{found or 'the base'} was put in force meanwhile; if it shall be {name}, promote it again")
 
-    daemon.promoting[name] += 1
-    try:
-        warm_s = 0.0 if now or name == before else await warm(day, adapter, folder)
-        swapped = await swap(day, in_force_for(day, daemon.memory.adapter(name)), folder, check=check)
-    except BaseException:
-        with contextlib.suppress(SecondNatureError):  # an engine that is gone holds nothing
-            await unload_idle(day, name)
-        raise
-    finally:
-        daemon.promoting[name] -= 1
-    daemon.memory.make_live(name, why)
+    with day.pointer.keep(name):
+        try:
+            warm_s = 0.0 if now or name == before else await warm(day, adapter, folder)
+            swapped = await swap(day, in_force_for(day, daemon.memory.adapter(name)), folder, check=check)
+        except BaseException:
+            daemon.spawn(retire(day, name))
+            raise
+        daemon.memory.make_live(name, why)
     return replace(swapped, warm_s=warm_s)
 
 

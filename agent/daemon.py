@@ -7,7 +7,6 @@ import contextlib
 import logging
 import random
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,6 @@ class Daemon:
         self.supervisor: Supervisor | None = None  # None: the engines at `engine.urls` are somebody else's
         self.base = BASE
         self.fleet = Fleet(self)
-        self.promoting: Counter[str] = Counter()  # adapters that are being warmed
         if config.engine.urls:
             self.engine: Engine = EnginePool(config.engine, admit=self.fleet.admit)
         else:
@@ -204,7 +202,7 @@ class Daemon:
         """Free the room of old adapters. No swap may begin meanwhile: it could choose one of them."""
         pointer = self.day.pointer
         async with pointer.changing:
-            in_use = [row.name for row in self.memory.adapters() if pointer.in_flight(row.name)] + list(+self.promoting)
+            in_use = [row.name for row in self.memory.adapters() if pointer.in_flight(row.name)]
             in_use += [pointer.now.adapter.name] if pointer.now.adapter else []
             try:
                 gone = await asyncio.to_thread(prune_idle, self.memory, self.config.trust.keep_adapters, in_use)

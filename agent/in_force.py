@@ -52,10 +52,10 @@ class Pointer:
     @contextmanager
     def hold(self) -> Iterator[InForce]:
         """Answer under one snapshot; its adapter is not unloaded while held."""
-        era = self._era
+        force, era = self.now, self._era
         self._of_era[era] += 1
         try:
-            with self.keep() as force:
+            with self.keep(force.adapter.name if force.adapter else ""):
                 yield force
         finally:
             self._of_era[era] -= 1
@@ -64,13 +64,11 @@ class Pointer:
                 self._era_over.set()
 
     @contextmanager
-    def keep(self) -> Iterator[InForce]:
-        """The same for what is no answer and may take long: `passed` does not wait for it."""
-        force = self.now
-        name = force.adapter.name if force.adapter else ""
+    def keep(self, name: str) -> Iterator[None]:
+        """Neither unload an adapter nor delete its folder meanwhile. `passed` does not wait for this."""
         self._in_flight[name] += 1
         try:
-            yield force
+            yield
         finally:
             self._in_flight[name] -= 1
             if not self._in_flight[name]:

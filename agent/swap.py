@@ -62,15 +62,15 @@ async def swap(
 ) -> Swap:
     """Put `force` (and its adapter) in place of what is in force; no request fails and none mixes the two.
 
-    `keep`: leave the old adapter loaded. `check` may refuse, by raising, once nobody else can change what is in force.
-    Raises Damaged, with nothing changed, where the adapter answers its
-    canary questions otherwise than it did in the examination; else what the engine raises.
+    `keep`: leave the old adapter loaded. `check` may refuse, by raising, at the last moment before the flip. Raises
+    Damaged, with nothing changed, where the adapter answers its canary questions otherwise than it did in the
+    examination; else what the engine raises.
     """
     started = day.clock()
     async with day.pointer.changing:
-        check()
         load_s = await load(day, force.adapter, folder) if force.adapter and folder else 0.0
         differing = await ask_canaries(day, force, expected)
+        check()
         before = day.pointer.flip(force)
     flip_s = day.clock() - started
     day.metrics.live(force.adapter.name if force.adapter else None, force.adapter.digest if force.adapter else None)

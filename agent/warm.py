@@ -44,7 +44,7 @@ async def warm(day: Day, adapter: Adapter, folder: Path) -> float:
         await load(day, adapter, folder)
     try:
         async with asyncio.timeout(within):
-            await _read(day, adapter.name, started + within)
+            await _read(day, adapter.name, day.clock() + within)
     except TimeoutError:
         log.info("%s: not all beginnings were read in %g s", adapter.name, within)
     except SecondNatureError as fault:  # somebody else's engine may know no completions

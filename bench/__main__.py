@@ -13,6 +13,7 @@ FULL = f"""
 bench.gateway --pairs 0 --swaps 0
 bench.gateway --pairs 300 --tokens 1 --levels --swaps 0
 bench.gateway --pairs 0 --levels --swaps 24 --calm 3
+bench.gateway --pairs 0 --levels --swaps 24 --calm 3 --now
 bench.added
 bench.beside --rounds 3 --seconds 36
 bench.proxies --rounds 2 --seconds 3

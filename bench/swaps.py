@@ -44,6 +44,7 @@ class SwapRow:
     """Swaps under a constant load."""
 
     swaps: int
+    warmed: bool
     requests: int
     failed: int
     wrong: int  # answers that are another System 1's and not the named one's
@@ -118,7 +119,7 @@ async def swaps(one: Served, calm_s: float, now: bool = False) -> SwapRow:
         await asyncio.sleep(calm_s)
         done.set()
         await asyncio.gather(*load)
-    return _row(seen, spans, alone)
+    return _row(seen, spans, alone, warmed=not now)
 
 
 async def references(session: aiohttp.ClientSession, one: Served) -> dict[str, list[str]]:
@@ -173,7 +174,7 @@ async def _promote(session: aiohttp.ClientSession, one: Served, name: str, now: 
     return float(told["flip_s"])
 
 
-def _row(seen: Seen, spans: list[Span], alone: dict[str, list[str]]) -> SwapRow:
+def _row(seen: Seen, spans: list[Span], alone: dict[str, list[str]], warmed: bool) -> SwapRow:
     def under_way(begin: Callable[[Span], float], end: Callable[[Span], float]) -> list[Answer]:
         return [a for a in seen.answers if any(a[0] < end(span) and a[1] > begin(span) for span in spans)]
 
@@ -189,10 +190,11 @@ def _row(seen: Seen, spans: list[Span], alone: dict[str, list[str]]) -> SwapRow:
     )
     return SwapRow(
         swaps=len(spans),
+        warmed=warmed,
         requests=len(seen.answers) + seen.failed,
         failed=seen.failed,
         wrong=sum(_is_anothers(a, alone) for a in seen.answers),
-        nobodys=_nobodys(during, alone),
+        nobodys=_nobodys(list({*warming, *during}), alone),
         nobodys_in_calm=_nobodys(calm, alone),
         calm=len(calm),
         p50_calm_ms=float(p50_calm),
@@ -221,14 +223,16 @@ def _nobodys(answers: list[Answer], alone: dict[str, list[str]]) -> float:
 
 def told(swap: SwapRow) -> str:
     """In words."""
+    warming = (
+        f"while the new one is warmed p50 {swap.p50_warming_ms:.0f} ms and p99 {swap.p99_warming_ms:.0f} ms of "
+        f"{swap.warming} (p99 {swap.p99_warming_ms / swap.p99_calm_ms:.2f} times), for {swap.warm_s:.2f} s; "
+    )
     return (
         f"{swap.swaps} swaps under {LOAD} requests at once: {swap.failed} of {swap.requests} requests failed, "
         f"{swap.wrong} answered as another; in nobody's words {swap.nobodys:.1%} during a swap and "
         f"{swap.nobodys_in_calm:.1%} in calm; in calm p50 {swap.p50_calm_ms:.0f} ms and p99 {swap.p99_calm_ms:.0f} ms "
-        f"of {swap.calm}; while the new one is warmed p50 {swap.p50_warming_ms:.0f} ms and p99 "
-        f"{swap.p99_warming_ms:.0f} ms of {swap.warming} (p99 {swap.p99_warming_ms / swap.p99_calm_ms:.2f} times); "
-        f"from then until {SETTLING:g} s after the flip p50 {swap.p50_during_ms:.0f} ms and p99 "
-        f"{swap.p99_during_ms:.0f} ms of {swap.during} (p99 {swap.p99_during_ms / swap.p99_calm_ms:.2f} times); "
-        f"warmed in {swap.warm_s:.2f} s, {swap.flip_s:.2f} s from there to the flip, {swap.first_answer_s:.2f} s from "
-        "the command to the new one's first answer"
+        f"of {swap.calm}; {warming if swap.warmed else ''}from {'then' if swap.warmed else 'the command'} until "
+        f"{SETTLING:g} s after the flip p50 {swap.p50_during_ms:.0f} ms and p99 {swap.p99_during_ms:.0f} ms of "
+        f"{swap.during} (p99 {swap.p99_during_ms / swap.p99_calm_ms:.2f} times); {swap.flip_s:.2f} s to the flip, "
+        f"{swap.first_answer_s:.2f} s from the command to the new one's first answer"
     )

@@ -317,9 +317,16 @@ def test_packing_goes_on_beside_the_steps_on_one_thread_and_begins_again_for_the
         one.set_lora(slot, 1.0)
         for _ in range(2):  # A and B
             assert done.acquire(timeout=30)
+        for worker in threading.enumerate():
+            if worker.name == "secondnature-packer":
+                worker.join(30)
     assert {name for name, _ in threads} == {"secondnature-packer"}
     assert {n for _, n in threads} == {1}
-    assert torch.get_num_threads() == mine
+    later: list[int] = []
+    fresh = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    fresh.start()
+    fresh.join(30)
+    assert [torch.get_num_threads(), *later] == [mine, mine]
 
 
 def test_where_packing_is_refused_an_adapter_is_loaded_all_the_same() -> None:

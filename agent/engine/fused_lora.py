@@ -114,7 +114,7 @@ def packing() -> Callable[[Tensor], Product] | None:
 
 
 def in_a_thread(work: Callable[[], None]) -> None:
-    """Do it beside the engine's steps, on one processor thread."""
+    """Do it in turns with the engine's steps, on one processor thread."""
 
     def alone() -> None:
         one_thread()
@@ -124,21 +124,21 @@ def in_a_thread(work: Callable[[], None]) -> None:
 
 
 def one_thread() -> None:
-    """Let OpenMP use the calling thread alone in what it does from here on. Another thread's setting stays as it is:
-    `torch.set_num_threads` would change that, and cost vLLM's threads their processors."""
+    """Let OpenMP use the calling thread alone in what it does from here on. Other threads' settings stay as they
+    are: `torch.set_num_threads` would change that of threads to come."""
     torch.get_num_threads()  # torch sets OpenMP's number when a thread first asks, and not again
     with contextlib.suppress(AttributeError):  # no OpenMP here
         ctypes.CDLL(None).omp_set_num_threads(1)
 
 
 class Packer:
-    """Packs what was loaded, a layer after the other, beside the steps: within them, by threads that other processes
-    take turns with, it takes ten times as long. Until its turn comes a layer is multiplied by torch."""
+    """Packs what was loaded, a layer after the other, in a thread of its own: within the steps, whose threads wait for
+    each other, it takes ten times as long. Until its turn comes a layer is multiplied by torch."""
 
     def __init__(
         self, pack: Callable[[Tensor], Product] | None, begin: Callable[[Callable[[], None]], None] = in_a_thread
     ) -> None:
-        """`pack` packs one matrix [in, out], or raises RuntimeError; None: nothing is ever packed. `begin` has the
+        """`pack` packs one matrix [in, out], or raises; None: nothing is ever packed. `begin` has the
         packing done while others work; a worker of its own goes on until nothing waits."""
         self._pack, self._begin = pack, begin
         self._lock = threading.Lock()
@@ -175,7 +175,7 @@ class Packer:
         assert self._pack is not None
         try:
             packed = self._pack(a.turned[slot]), self._pack(b.turned[slot])
-        except RuntimeError:  # oneDNN has not this number format on this processor, as vLLM's own layers may find
+        except Exception:  # oneDNN has not this number format here, or there is no memory: torch multiplies
             packed = None
         with self._lock:
             if self._waiting.get(key) is layer:  # else it was changed meanwhile
