@@ -29,7 +29,7 @@ async def promote(daemon: Daemon, name: str, why: str, *, now: bool = False) -> 
         if (found := _live(daemon)) != before:
             raise Conflict(f"{found or 'the base'} was put in force meanwhile; if it shall be {name}, promote it again")
 
-    with day.pointer.keep(name):
+    with day.pointer.keep(adapter):
         try:
             warm_s = 0.0 if now or name == before else await warm(day, adapter, folder)
             swapped = await swap(day, in_force_for(day, daemon.memory.adapter(name)), folder, check=check)

@@ -227,7 +227,7 @@ class Daemon:
         return swapped
 
     def not_at_night(self) -> None:
-        """Raises Conflict where a person may put nothing in force: a follower's learner or a night does just now."""
+        """Raises where a person may put nothing in force: a night does so now, or this gateway follows a learner."""
         self.fleet.refuse()
         if self.night.running and self.night.progress.stage in ("promote", "swap"):
             raise Conflict("a night is swapping adapters; try again in a moment", retry_after_s=5)

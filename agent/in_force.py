@@ -55,7 +55,7 @@ class Pointer:
         force, era = self.now, self._era
         self._of_era[era] += 1
         try:
-            with self.keep(force.adapter.name if force.adapter else ""):
+            with self.keep(force.adapter):
                 yield force
         finally:
             self._of_era[era] -= 1
@@ -64,8 +64,9 @@ class Pointer:
                 self._era_over.set()
 
     @contextmanager
-    def keep(self, name: str) -> Iterator[None]:
+    def keep(self, adapter: Adapter | None) -> Iterator[None]:
         """Neither unload an adapter nor delete its folder meanwhile. `passed` does not wait for this."""
+        name = adapter.name if adapter else ""
         self._in_flight[name] += 1
         try:
             yield

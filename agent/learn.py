@@ -137,7 +137,7 @@ class Night:
         """From the trained candidate to its place in force, or the reason against it."""
         await load(self.day, candidate, self.folder(candidate.name))
         live = self.day.pointer.now
-        with self.day.pointer.keep(live.adapter.name if live.adapter else ""):  # whatever an operator swaps meanwhile
+        with self.day.pointer.keep(live.adapter):  # whatever an operator swaps meanwhile
             examined, measured = await self._evaluate(live, candidate, lessons, anchors)
         gate = self._judge(measured, Counter(told.lessons))
         self._note_states(gate, candidate)

@@ -92,20 +92,16 @@ async def retire(day: Day, name: str) -> None:
     if day.config.fleet.leads:
         await asyncio.sleep(day.config.fleet.linger_s)
         await day.pointer.drained(name)
-    async with day.pointer.changing:
-        now = day.pointer.now.adapter
-        if (now is not None and now.name == name) or day.pointer.in_flight(name):
-            return  # the swap that takes its place will retire it
-        await day.engine.unload_adapter(name)
-    log.info("adapter %s drained and unloaded", name)
+    await unload_idle(day, name)
 
 
 async def unload_idle(day: Day, name: str) -> None:
-    """Out of the engine, unless it answers people by now."""
+    """Out of the engine, unless it answers people by now: the swap that takes its place will retire it then."""
     async with day.pointer.changing:
         now = day.pointer.now.adapter
         if (now is None or now.name != name) and not day.pointer.in_flight(name):
             await day.engine.unload_adapter(name)
+            log.info("adapter %s unloaded", name)
 
 
 async def ask_canaries(day: Day, force: InForce, expected: Sequence[Expectation]) -> int:

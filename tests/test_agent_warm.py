@@ -131,7 +131,7 @@ async def test_no_answer_meets_two_pieces(one: Day, reader: Reader, tmp_path: Pa
 
 
 async def test_an_examination_is_not_waited_for(one: Day, reader: Reader, tmp_path: Path) -> None:
-    with one.pointer.keep(""):
+    with one.pointer.keep(None):
         await asyncio.wait_for(one.pointer.passed(), 5)
         assert one.pointer.in_flight("") == 1
 

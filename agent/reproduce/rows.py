@@ -12,10 +12,10 @@ from agent.reproduce.answered import Answer
 from agent.reproduce.data import OUTSIDE, Question
 from memory.records import SkillScore
 from policies.answers import fold
-from policies.binomial import Z95
 from policies.promote import change_interval, sign_tail
 
 Right = Callable[[str | None, str], bool]
+Z95 = 1.96  # standard deviations on either side of a mean that hold 95 % of a normal law
 SWAPPED = {"A": "B", "B": "A", "C": "C"}
 
 
