@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import logging
 import os
 import socket
@@ -107,6 +108,8 @@ def _lifespan(config: Config, model: ModelFolder, memory: Memory, listening: soc
                 app.state.daemon = daemon
                 listening.listen(BACKLOG)  # before the address is told: who reads it must not be refused
                 with _addressed(Path(config.state_dir), url_of(listening)):
+                    gc.freeze()  # what a start has made stays: no later collection looks at it
+                    gc.enable()
                     log.info("listening on %s; the engine is %s", url_of(listening), daemon.engine_state())
                     yield
         except SecondNatureError as error:

@@ -1,4 +1,9 @@
-"""Every figure of docs/benchmarks.md: `python -m bench` (two hours, 2 cores), `python -m bench --quick` (5 minutes)."""
+"""Every figure of docs/benchmarks.md: `python -m bench` (two hours, 2 cores), `python -m bench --quick` (5 minutes).
+
+    python -m bench [--quick] [--from bench.placement]
+
+`--from` goes on with a run that was ended: it begins at the first line of that bench.
+"""
 
 from __future__ import annotations
 
@@ -61,8 +66,14 @@ def main() -> int:
     """Run one after another, each in a process of its own. Returns 1 if any failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer of them")
+    parser.add_argument("--from", dest="first", metavar="BENCH", help="begin there, as in bench.placement")
+    given = parser.parse_args()
+    try:
+        lines = following(QUICK if given.quick else FULL, given.first)
+    except ValueError as error:
+        parser.error(str(error))
     failed, began = 0, time.perf_counter()
-    for line in (QUICK if parser.parse_args().quick else FULL).strip().splitlines():
+    for line in lines:
         print(f"\n== python -m {line}", flush=True)
         if STATE in line and not Path(STATE).exists():
             print("== left out: it reads the log that `make demo` leaves", flush=True)
@@ -72,6 +83,17 @@ def main() -> int:
         print(f"== {time.perf_counter() - started:.0f} s", flush=True)
     print(f"\n== {(time.perf_counter() - began) / 60:.1f} minutes, {failed} failed")
     return 1 if failed else 0
+
+
+def following(listed: str, first: str | None) -> list[str]:
+    """The lines of a list from the first one of the bench `first`; None: all. Raises ValueError where it is in none."""
+    lines = listed.strip().splitlines()
+    names = [line.split()[0] for line in lines]
+    if first is None:
+        return lines
+    if first not in names:
+        raise ValueError(f"{first} is not run here; choose one of {', '.join(dict.fromkeys(names))}")
+    return lines[names.index(first) :]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ that confidence needs) and of the service (`mode: system1`), which asks the same
 own, within the first block of the prefix cache: else what one way asked would be cached for the next.
 One at a time they are asked in turn, request by request, whole and streamed: what the gateway adds is the median of the
 differences within the turns. These scatter with the engine. What does not is the part of an answer's time that lies
-outside the gateway's own call of the engine, a call like the one that is made without a gateway.
+outside the gateway's own call of the engine, a call like the one that is made without a gateway. The least that a proxy
+can be (bench/hop.py) is asked in the same turns: what it adds, any process between caller and engine does.
 Then each is kept busy at each concurrency, round by round, another one first in each, and ratios are medians of the
 rounds' own. Those answers are of 4 to 12 tokens, the same lengths in the same order for each: of one length all would
 end in the same step of the engine, and whoever asks the next ones all together would seem faster.
@@ -20,8 +21,10 @@ import argparse
 import asyncio
 import json
 import random
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -32,6 +35,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from agent.engine.supervisor import free_port
+from bench.proxies import listening, local
 from bench.served import Served, rotated, served
 from bench.swaps import SPEAKERS, SwapRow, lessons_of, swaps, told
 
@@ -41,6 +46,7 @@ SYSTEM1: dict[str, Any] = {"mode": "system1", "model": "secondnature"}
 PLAIN: dict[str, Any] = {"model": "base"}
 SCORED: dict[str, Any] = {"model": "base", "logprobs": True, "top_logprobs": 0}
 PEER, OURS = "vLLM, log-probs", "gateway"  # what the gateway asks for, and what it makes of it
+HOP = "bare proxy"  # asked for the same, and makes nothing of it
 
 Load = tuple[list[float], float]
 """Milliseconds of each answer, and answers per second."""
@@ -137,16 +143,27 @@ def clients(session: aiohttp.ClientSession, one: Served, seed: int, tokens: int 
 
 async def in_turn(one: Served, pairs: int, tokens: int = TOKENS, *, stream: bool) -> list[Turn]:
     """Requests one at a time, answers of so many tokens, each way once per turn, the order rotated."""
-    async with aiohttp.ClientSession() as session:
-        ways = clients(session, one, 11 if stream else 23, tokens)
-        took: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(pairs + 2):  # the first two warm
-            for name in rotated(ways, turn):
-                took[name].append(await (ways[name].first() if stream else ways[name].ask()))
-        named = [] if stream else list(zip(took[OURS], ways[OURS].episodes, strict=True))[2:]
-        outside = [whole - await engines_ms(session, one.url, episode) for whole, episode in named]
+    with _hop(one.engine_url) as hop:
+        async with aiohttp.ClientSession() as session:
+            seed = 11 if stream else 23
+            ways = clients(session, one, seed, tokens)
+            ways[HOP] = Client(session, hop, one.engine_key, ways[PEER].fixed, seed + 3)
+            took: dict[str, list[float]] = {name: [] for name in ways}
+            for turn in range(pairs + 2):  # the first two warm
+                for name in rotated(ways, turn):
+                    took[name].append(await (ways[name].first() if stream else ways[name].ask()))
+            named = [] if stream else list(zip(took[OURS], ways[OURS].episodes, strict=True))[2:]
+            outside = [whole - await engines_ms(session, one.url, episode) for whole, episode in named]
     took = {name: values[2:] for name, values in took.items()}
     return [_turn(name, values, took[PEER], outside if name == OURS else []) for name, values in took.items()]
+
+
+@contextmanager
+def _hop(engine: str) -> Iterator[str]:
+    """A bare proxy above an engine: its address."""
+    port = free_port()
+    with listening([sys.executable, "-m", "bench.hop", "--port", str(port), "--engine", engine], local(port)):
+        yield local(port)
 
 
 async def engines_ms(session: aiohttp.ClientSession, url: str, episode: str) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -246,6 +248,30 @@ async def test_a_service_starts_before_its_engines(tmp_path: Path) -> None:
             assert daemon.mixing is not None
             assert daemon.mixing.passed, daemon.mixing.sentence
             assert list((one.state_dir / "adapters").glob("secondnature-check-*")) == []
+
+
+STARTS = """
+import gc, logging, os, signal, sys
+
+class Listening(logging.Handler):
+    def emit(self, record):
+        if record.msg.startswith("listening"):
+            print(gc.isenabled(), gc.get_freeze_count() > 10_000)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+logging.getLogger("secondnature").addHandler(Listening())
+from agent.cli import main
+main()
+"""
+
+
+def test_a_start_collects_no_garbage_and_what_follows_does(tmp_path: Path) -> None:
+    one = furnished(tmp_path)
+    nobody = {"urls": [f"http://127.0.0.1:{free_port()}"]}
+    one.config.write_text(json.dumps(one.settings | {"state_dir": str(one.state_dir), "engine": nobody}))
+    line = [sys.executable, "-c", STARTS, "serve", "--port", "0", "-c", str(one.config)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.split() == ["True", "True"], done.stderr
 
 
 def test_merge_at_the_command_line_takes_in_folders(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from agent.config import load
 from bench.demo import story
-from bench.demo.__main__ import SETTINGS, clear, prepare
+from bench.demo.__main__ import SETTINGS, clear, main, prepare
 from bench.demo.asking import Answered, accuracy, mean_tokens, percentile_seconds, system1_share
 from bench.demo.curve import _spread
 from bench.demo.more import fresh
@@ -328,6 +329,21 @@ def test_a_folder_that_is_not_a_demos_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DemoFailed, match="something else"):
         clear(tmp_path)
     assert (tmp_path / "precious").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_however_it_is_stopped_it_ends_as_interrupted(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bench.demo", "--state", str(tmp_path / "demo")])
+    monkeypatch.setattr("bench.demo.__main__.run", lambda *_: signal.raise_signal(number))
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert main() == 130
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert "the daemon is ended" in capsys.readouterr().out
 
 
 def test_an_earlier_run_is_cleared_away(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
+import httpx
 import pytest
 from aiohttp import web
 
 from agent.engine.client import Sampling, VllmEngine
-from bench.gateway import SYSTEM1, Client, _turn
+from bench.__main__ import FULL, QUICK, following
+from bench.gateway import SYSTEM1, Client, _hop, _turn
 from bench.load import burst, target
 from bench.mock_engine import TOKENS, MockEngine
 from bench.practice import Phase, counted
@@ -46,6 +48,16 @@ async def test_the_mock_engine_speaks_what_our_client_reads() -> None:
         await engine.close()
 
 
+async def test_a_bare_proxy_passes_answers_streams_and_faults_on_as_they_are() -> None:
+    async with mocked() as url, httpx.AsyncClient() as http:
+        with _hop(url) as hop:
+            for body in ({"model": "base", "logprobs": True}, {"model": "base", "stream": True}):
+                (told, passed) = [await http.post(f"{one}/v1/chat/completions", json=body) for one in (url, hop)]
+                assert passed.status_code == 200
+                assert (passed.content, passed.headers["content-type"]) == (told.content, told.headers["content-type"])
+            assert (await http.post(f"{hop}/v1/nowhere", json={})).status_code == 404
+
+
 async def test_a_burst_counts_answers_and_those_that_failed() -> None:
     async with mocked() as url:
         path = f"{url}/v1/chat/completions"
@@ -63,6 +75,14 @@ async def test_a_question_begins_with_what_no_cache_knows() -> None:
     beginnings = {body["messages"][0]["content"][:8] for body in asked}
     assert len(beginnings) == 200
     assert {4, 12} <= {body["max_tokens"] for body in asked} <= set(range(4, 13))
+
+
+def test_a_run_that_was_ended_goes_on_at_a_bench() -> None:
+    assert following(FULL, None)[0].startswith("bench.gateway")
+    assert following(FULL, "bench.scale") == ["bench.scale"]
+    assert following(FULL, "bench.whatif")[:2] == ["bench.whatif", "bench.whatif --rows 10000000"]
+    with pytest.raises(ValueError, match=r"bench\.lora is not run here; choose one of bench\.gateway, bench\.added"):
+        following(QUICK, "bench.lora")
 
 
 def test_what_the_gateway_adds_is_taken_within_the_turns() -> None:

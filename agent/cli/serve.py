@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +30,7 @@ def serve(
 
       secondnature serve --engine-url http://127.0.0.1:8000 --model ./my-model
     """
+    gc.disable()  # a start leaves no garbage, and looking for it costs a twentieth of it; `run` enables it
     from agent.base_model import getting
     from agent.cli.service import configured
 

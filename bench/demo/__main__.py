@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import shutil
+import signal
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,6 +32,7 @@ SETTINGS = Path(__file__).with_name("service.yaml")
 def main() -> int:
     """Run the demonstration. Returns the exit code: 0 a success, 1 a failure, 130 interrupted."""
     given = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # however it is stopped, the daemon is ended too
     show = Show(Console(highlight=False))
     state = given.state.resolve()
     try:
