@@ -40,7 +40,7 @@ bench.replay
 bench.whatif
 bench.whatif --rows 10000000
 bench.insight
-bench.insight --rows 10000000 --taught 300000
+bench.insight --rows 10000000
 bench.fleet --episodes 2000
 bench.scale
 """
