@@ -331,18 +331,16 @@ def test_a_folder_that_is_not_a_demos_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "precious").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_however_it_is_stopped_it_ends_as_interrupted(
-    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_ended_by_sigterm_it_ends_as_interrupted_and_so_its_service_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["bench.demo", "--state", str(tmp_path / "demo")])
-    monkeypatch.setattr("bench.demo.__main__.run", lambda *_: signal.raise_signal(number))
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr("bench.demo.__main__.run", lambda *_: signal.raise_signal(signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
     try:
         assert main() == 130
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        signal.signal(signal.SIGTERM, before)
     assert "the daemon is ended" in capsys.readouterr().out
 
 
