@@ -13,7 +13,7 @@ help:
 	@echo "make demo              the whole loop on a real model: ask, think, remember, learn, swap (about 20 minutes on 2 cores)"
 	@echo "make demo SIZE=small   the same as a smoke run (about 7 minutes; its gate may see no sure gain)"
 	@echo "make test              every test, the real engine's included (20 minutes)"
-	@echo "make test-fast         the tests without an engine or a browser (1 minute)"
+	@echo "make test-fast         the tests without an engine or a browser (5 minutes)"
 	@echo "make bench             every figure of docs/benchmarks.md; make bench-quick in 5 minutes"
 	@echo "make install           the environment alone, in $(VENV)"
 
