@@ -176,8 +176,8 @@ async def test_a_beginning_that_was_read_to_an_adapter_is_cached_when_it_is_aske
 async def counted(engine: Engine, name: str) -> int:
     """One of vLLM's counters; nobody reads them without the engine's key."""
     assert isinstance(engine, VllmEngine)
-    async with engine._http().get(f"{engine.url}/metrics") as page:
-        lines = (await page.text()).splitlines()
+    page = await engine._server.call("GET", "/metrics", limit_s=30.0)
+    lines = page.body.decode().splitlines()
     return int(sum(float(line.split()[-1]) for line in lines if line.startswith(name)))
 
 

@@ -1,33 +1,32 @@
 """One vLLM server behind HTTP: chat, streams, raw pass-through, adapters.
 
-aiohttp carries it, with orjson for the bodies.
+connection.py carries it, with orjson for the bodies.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import aiohttp
 import orjson
 
 from agent.engine import wire
+from agent.engine.connection import Connections, NotUp, Reply
 from agent.engine.wire import RETRY_AFTER_S, Delta, Priority, Sampling
 from memory.errors import BadInput, NotFound, TimedOut, Unavailable
 from memory.records import Completion, Message
 
 __all__ = ["Delta", "Engine", "Priority", "Raw", "RawStream", "Sampling", "VllmEngine"]
 
-JSON = {"Content-Type": "application/json"}
 CHAT = "/v1/chat/completions"
 # vLLM closes a connection that was idle for 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE). Ours end before: a question sent on one
 # that is being closed is lost, and a POST may not simply be sent again.
 IDLE_S = 4.0
-PROBE = aiohttp.ClientTimeout(total=5)  # seconds
+PROBE_S = 5.0  # seconds in which one that is well says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +41,21 @@ class Raw:
 class RawStream:
     """The engine's reply as it comes. Call `aclose()` in any case: until then the engine goes on."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
         self._after: list[Callable[[], None]] = []
-        self.status = response.status
-        self.content_type = response.headers.get("Content-Type", "text/event-stream")
+        self.status = reply.status
+        self.content_type = reply.headers.get("content-type", "text/event-stream")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Chunks as they arrive, cut anywhere. Raises Unavailable, TimedOut."""
         with _faults():
-            async for chunk in self._response.content.iter_any():
+            async for chunk in self._reply:
                 yield chunk
 
     async def aclose(self) -> None:
         """End the request. A body not read to its end closes the connection, and vLLM stops generating."""
-        self._response.close()
+        self._reply.close()
         while self._after:
             self._after.pop()()
 
@@ -125,14 +124,16 @@ class VllmEngine:
     """An Engine over one vLLM server. Make and use it in one event loop."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, seeds: bool = False) -> None:
-        """`url`: "http://host:port", with or without "/v1". `seeds`: it survives one (not on a CPU)."""
+        """`url`: "http://host:port", with or without "/v1"; `timeout_s`: seconds of a whole answer, or of a stream's
+        silence; `seeds`: it survives one (not on a CPU). Raises ValueError where `key` is more than one line."""
+        self._seeds, self._timeout_s = seeds, timeout_s
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.move(url)
+
+    def move(self, url: str) -> None:
+        """The server is at this address from now on, as one is that was started anew. Raises ValueError."""
         self.url = url.rstrip("/").removesuffix("/v1")
-        self._key = key
-        self._seeds = seeds
-        self._plain = aiohttp.ClientTimeout(total=timeout_s, connect=5.0)
-        # A stream may last: only its silence is bounded.
-        self._streaming = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=timeout_s)
-        self._session: aiohttp.ClientSession | None = None
+        self._server = Connections(self.url, self._headers, IDLE_S)
 
     async def chat(
         self, model: str, messages: Sequence[Message], sampling: Sampling, *, priority: int = 0
@@ -147,22 +148,27 @@ class VllmEngine:
         if sampling.n != 1:
             raise BadInput("A stream carries one sample: set n to 1.", param="n")
         body = wire.chat_body(model, messages, sampling, priority, stream=True)
-        async with self._open(CHAT, body, self._streaming) as response:
-            if response.status >= 400:
-                raise wire.error(response.status, await response.read(), response.headers)
-            first = True
-            async for data in _events(response):
-                piece = wire.delta(data, first=first)
-                first = first and not piece.logprobs
-                yield piece
+        with _faults():
+            reply = await self._opened(CHAT, body)
+            try:
+                if reply.status >= 400:
+                    raise wire.error(reply.status, await reply.read(), reply.headers)
+                first = True
+                async for data in _events(reply):
+                    piece = wire.delta(data, first=first)
+                    first = first and not piece.logprobs
+                    yield piece
+            finally:
+                reply.close()
 
     async def forward(self, path: str, body: Mapping[str, Any]) -> Raw:
-        async with self._open(path, body, self._plain) as response:
-            return Raw(response.status, await response.read(), response.headers.get("Content-Type", ""))
+        with _faults():
+            said = await self._server.call("POST", path, self._written(body), limit_s=self._timeout_s)
+        return Raw(said.status, said.body, said.headers.get("content-type", ""))
 
     async def forward_stream(self, path: str, body: Mapping[str, Any]) -> RawStream:
         with _faults():
-            return RawStream(await self._post(path, body, self._streaming))
+            return RawStream(await self._opened(path, body))
 
     async def tokenize(self, model: str, prompt: str | Sequence[Message]) -> tuple[int, ...]:
         what: dict[str, Any] = {"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
@@ -202,58 +208,36 @@ class VllmEngine:
 
     async def models(self) -> list[str]:
         with _faults():
-            async with self._http().get(f"{self.url}/v1/models", timeout=self._plain) as response:
-                body = await response.read()
-        if response.status >= 400:
-            raise wire.error(response.status, body, response.headers)
-        return [row["id"] for row in _decoded(body)["data"]]
+            said = await self._server.call("GET", "/v1/models", limit_s=self._timeout_s)
+        if said.status >= 400:
+            raise wire.error(said.status, said.body, said.headers)
+        return [row["id"] for row in _decoded(said.body)["data"]]
 
     async def healthy(self) -> bool:
         try:
-            async with self._http().get(f"{self.url}/health", timeout=PROBE) as response:
-                return response.status == 200
-        except (aiohttp.ClientError, TimeoutError, OSError):
+            return (await self._server.call("GET", "/health", limit_s=PROBE_S)).status == 200
+        except (TimeoutError, ConnectionError):
             return False
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._server.close()
 
     async def _json(self, path: str, body: Mapping[str, Any]) -> Any:
         return _decoded(await self._call(path, body))
 
     async def _call(self, path: str, body: Mapping[str, Any]) -> bytes:
-        async with self._open(path, body, self._plain) as response:
-            said = await response.read()
-            if response.status >= 400:
-                raise wire.error(response.status, said, response.headers)
-            return said
-
-    @asynccontextmanager
-    async def _open(
-        self, path: str, body: Mapping[str, Any], limits: aiohttp.ClientTimeout
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
         with _faults():
-            response = await self._post(path, body, limits)
-            try:
-                yield response
-            finally:
-                response.close()  # no effect on one read to its end; else it aborts the request
+            said = await self._server.call("POST", path, self._written(body), limit_s=self._timeout_s)
+        if said.status >= 400:
+            raise wire.error(said.status, said.body, said.headers)
+        return said.body
 
-    async def _post(self, path: str, body: Mapping[str, Any], limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        sent = body if self._seeds else wire.without_seed(body)
-        return await self._http().post(
-            self.url + path, data=orjson.dumps(sent, default=dict), headers=JSON, timeout=limits
-        )
+    async def _opened(self, path: str, body: Mapping[str, Any]) -> Reply:
+        """What may last: only its silence is bounded."""
+        return await self._server.open("POST", path, self._written(body), silence_s=self._timeout_s)
 
-    def _http(self) -> aiohttp.ClientSession:
-        """The session, made at first use because it belongs to the running loop."""
-        if self._session is None:
-            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S)
-            self._session = aiohttp.ClientSession(connector=connector, headers=headers)
-        return self._session
+    def _written(self, body: Mapping[str, Any]) -> bytes:
+        return orjson.dumps(body if self._seeds else wire.without_seed(body), default=dict)
 
 
 def _decoded(body: bytes) -> Any:
@@ -263,15 +247,18 @@ def _decoded(body: bytes) -> Any:
         raise Unavailable("What answers there is not a vLLM server: look at engine.urls.") from fault
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
+async def _events(reply: Reply) -> AsyncIterator[Any]:
     """The JSON of each server-sent event."""
-    async for line in response.content:
-        data = line.strip().removeprefix(b"data:").strip()
-        if data.startswith(b"{"):  # [DONE] is passed over: read to its end, the connection can be used again
-            event = orjson.loads(data)
-            if "error" in event:
-                raise wire.error(int(event["error"].get("code") or 500), data)
-            yield event
+    rest = b""
+    async for part in reply:
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            data = line.strip().removeprefix(b"data:").strip()
+            if data.startswith(b"{"):  # [DONE] is passed over: read to its end, the connection can be used again
+                event = orjson.loads(data)
+                if "error" in event:
+                    raise wire.error(int(event["error"].get("code") or 500), data)
+                yield event
 
 
 @contextmanager
@@ -279,12 +266,12 @@ def _faults() -> Iterator[None]:
     """Name what goes wrong between us and the engine."""
     try:
         yield
-    except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError, ConnectionRefusedError) as fault:
+    except NotUp as fault:
         said = "The engine is not up (starting or restarting); ask again soon."
         raise Unavailable(said, retry_after_s=RETRY_AFTER_S) from fault
     except TimeoutError as fault:
         said = "The engine did not answer in time; ask for fewer tokens or raise engine.timeout_s."
         raise TimedOut(said) from fault
-    except (aiohttp.ClientError, ConnectionError) as fault:
+    except ConnectionError as fault:
         said = "The engine went away while it was answering; ask again soon."
         raise Unavailable(said, retry_after_s=RETRY_AFTER_S) from fault

@@ -139,7 +139,7 @@ class Supervisor:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         port = self.settings.port or free_port()
-        self.engine.url = f"http://127.0.0.1:{port}"
+        self.engine.move(f"http://127.0.0.1:{port}")
         self._child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -153,7 +153,7 @@ def prompt_logprobs(answer: Mapping[str, Any], tail: int) -> tuple[float, ...]:
 
 
 def error(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> SecondNatureError:
-    """The engine's error as one of ours, with a sentence that says what to do."""
+    """The engine's error as one of ours, with a sentence that says what to do; `headers`: names in lower case."""
     message, param = _said(body)
     if status == 404:
         return NotFound(f"The engine does not have it: {message}", param=param)
@@ -179,7 +179,7 @@ def _too_long(message: str) -> bool:
 
 def _retry_after(headers: Mapping[str, str] | None) -> float:
     try:
-        return float((headers or {}).get("Retry-After", RETRY_AFTER_S))
+        return float((headers or {}).get("retry-after", RETRY_AFTER_S))
     except ValueError:
         return RETRY_AFTER_S  # the header may also be a date
 

@@ -1,0 +1,320 @@
+"""HTTP/1.1 to one server, over connections that are kept: as much of it as an engine's client needs.
+
+It is made of asyncio's transports and llhttp (httptools, which uvicorn answers with), for what a general client does
+besides (redirects, cookies, proxies, compression) was a third of a millisecond of every answer, a fifth of all that the
+gateway adds to it (docs/benchmarks.md, the gateway's parts).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import cast
+from urllib.parse import quote, urlsplit
+
+import httptools
+
+CONNECT_S = 5.0  # seconds in which a server must take a connection
+UNREAD = 1 << 18  # bytes nobody has read yet at which the server is made to wait
+
+
+class NotUp(ConnectionError):
+    """Nobody takes connections there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole response."""
+
+    status: int  # HTTP status
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+
+class Connections:
+    """Requests to one server, each on a connection of its own while it lasts. Use it in one event loop."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], idle_s: float) -> None:
+        """`url`: "http://host:port", a path may follow; `headers`: of every request; `idle_s`: seconds after which an
+        unused connection is not used again. Raises ValueError where a header would not be one line."""
+        parts = urlsplit(url)
+        self._tls = parts.scheme == "https"
+        self._host, self._port = parts.hostname or "", parts.port or (443 if self._tls else 80)
+        self._prefix, self._idle_s = parts.path.rstrip("/"), idle_s
+        lines = {"Host": parts.netloc.rpartition("@")[2], "Accept": "*/*", **headers}
+        if any(ord(letter) < 32 for line in lines.values() for letter in line):
+            raise ValueError("a header's value is one line")
+        self._lines = "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode()
+        self._heads: dict[str, bytes] = {}  # by method and path: they are few
+        self._idle: list[tuple[_Connection, float]] = []  # those at the end were used last
+        self._open: set[_Connection] = set()
+
+    async def call(self, method: str, path: str, body: bytes = b"", *, limit_s: float) -> Answer:
+        """One request and its whole response.
+
+        Raises:
+            NotUp: nobody listens there, or not within 5 seconds.
+            TimeoutError: no whole response within `limit_s` seconds.
+            ConnectionError: the server went away before it, or speaks something else.
+        """
+        reply = await self._sent(method, path, body)
+        timer = reply.loop.call_later(limit_s, reply.fail, TimeoutError())
+        try:
+            return Answer(await reply.ended(), reply.headers, b"".join(reply.parts))
+        finally:
+            timer.cancel()
+            reply.close()
+
+    async def open(self, method: str, path: str, body: bytes = b"", *, silence_s: float) -> Reply:
+        """One request, and its response from the moment its head is there. Close it in any case.
+
+        Raises what `call` does, TimeoutError after `silence_s` seconds in which nothing was heard.
+        """
+        reply = await self._sent(method, path, body)
+        reply.silence_s = silence_s
+        try:
+            await reply.begun()
+        except BaseException:
+            reply.close()
+            raise
+        return reply
+
+    async def close(self) -> None:
+        """End every connection, and every request on one."""
+        for connection in tuple(self._open):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # they are told in the loop's next turn
+
+    async def _sent(self, method: str, path: str, body: bytes) -> Reply:
+        """A request on its way."""
+        connection = self._kept() or await self._connected()
+        return connection.send(b"%sContent-Length: %d\r\n\r\n%s" % (self._head(method, path), len(body), body))
+
+    def _head(self, method: str, path: str) -> bytes:
+        """Everything before the body's length."""
+        key = f"{method} {path}"
+        if key not in self._heads:
+            line = f"{method} {quote(self._prefix + path, safe='/?&=%:')} HTTP/1.1\r\n".encode()
+            self._heads[key] = line + self._lines + (b"Content-Type: application/json\r\n" if method == "POST" else b"")
+        return self._heads[key]
+
+    def _kept(self) -> _Connection | None:
+        """A connection that is open and was used a moment ago."""
+        while self._idle:
+            connection, since = self._idle.pop()
+            if not connection.transport.is_closing():
+                if monotonic() - since < self._idle_s:
+                    return connection
+                connection.transport.close()  # and all before it are older still
+        return None
+
+    async def _connected(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        tls = ssl.create_default_context() if self._tls else None
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                _, made = await loop.create_connection(lambda: _Connection(self), self._host, self._port, ssl=tls)
+        except (OSError, TimeoutError) as fault:
+            raise NotUp(f"{self._host}:{self._port}: {fault}") from fault
+        self._open.add(made)
+        return made
+
+    def keep(self, connection: _Connection) -> None:
+        """Have one used again whose response has ended."""
+        self._idle.append((connection, monotonic()))
+
+    def forget(self, connection: _Connection) -> None:
+        """One is closed."""
+        self._open.discard(connection)
+        self._idle = [(kept, since) for kept, since in self._idle if kept is not connection]
+
+
+class Reply:
+    """A response as it comes in. `async for` gives its body in pieces cut anywhere."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.status = 0  # HTTP status; 0 until its head is there
+        self.headers: dict[str, str] = {}  # names in lower case
+        self.parts: list[bytes] = []  # of the body, not read yet
+        self.silence_s: float | None = None  # seconds in which something must be heard while somebody waits
+        self._connection = connection
+        self._unread = 0  # bytes in `parts`
+        self._whole = False  # nothing but the end is waited for
+        self._done = self._paused = False
+        self._fault: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def begun(self) -> None:
+        """Wait for the head. Raises ConnectionError, TimeoutError."""
+        while not self.status:
+            await self._something()
+
+    async def ended(self) -> int:
+        """Wait for the end; returns the status. Raises ConnectionError, TimeoutError."""
+        self._whole = True
+        while not self._done:
+            await self._something()
+        return self.status
+
+    async def read(self) -> bytes:
+        """All that was not read yet. Raises ConnectionError, TimeoutError."""
+        self._resume()
+        await self.ended()
+        return b"".join(self._taken())
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Pieces of the body. Raises ConnectionError, TimeoutError."""
+        while True:
+            for part in self._taken():
+                yield part
+            if self._done and not self.parts:
+                return
+            if not self.parts:
+                await self._something()
+
+    def close(self) -> None:
+        """Ask for no more: a response that has not ended takes its connection with it, which stops an engine."""
+        if not self._done:
+            self.fail(ConnectionError("closed"))
+
+    def fail(self, fault: Exception) -> None:
+        """End it with a fault, which whoever waits is told; nothing once it has ended."""
+        if not self._done and self._fault is None:
+            self._fault = fault
+            self._connection.drop()
+            self._wake()
+
+    def head(self, status: int) -> None:
+        """Its head is there."""
+        self.status = status
+        if not self._whole:
+            self._wake()
+
+    def body(self, part: bytes) -> None:
+        """A piece of its body is there."""
+        self.parts.append(part)
+        self._unread += len(part)
+        if not self._whole:
+            if self._unread > UNREAD and not self._paused:
+                self._paused = True
+                self._connection.transport.pause_reading()
+            self._wake()
+
+    def end(self) -> None:
+        """It is all there."""
+        self._done = True
+        self._wake()
+
+    def _taken(self) -> list[bytes]:
+        taken, self.parts, self._unread = self.parts, [], 0
+        self._resume()
+        return taken
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._connection.transport.resume_reading()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _something(self) -> None:
+        """Wait until there is more than there was. Raises what it failed with."""
+        if self._fault is None:
+            timer = self.silence_s and self.loop.call_later(self.silence_s, self.fail, TimeoutError())
+            self._waiter = self.loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if timer:
+                    timer.cancel()
+        if self._fault is not None:
+            raise self._fault
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; a request at a time."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, pool: Connections) -> None:
+        self._pool = pool
+        self._reply: Reply | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: dict[str, str] = {}
+
+    def send(self, request: bytes) -> Reply:
+        """Send one request; its response as it comes in."""
+        reply = self._reply = Reply(self)
+        self.transport.write(request)
+        return reply
+
+    def drop(self) -> None:
+        """Close it at once, whatever is under way."""
+        self._reply = None
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, fault: Exception | None) -> None:
+        self._pool.forget(self)
+        reply = self._reply
+        if reply is not None and reply.status and self._ends_with_connection() and fault is None:
+            self._reply = None
+            reply.end()
+        elif reply is not None:
+            reply.fail(ConnectionError("the server closed the connection"))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as fault:
+            reply = self._reply
+            if reply is not None:
+                reply.fail(ConnectionError(f"the server does not speak HTTP: {fault}"))
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """llhttp: a response begins."""
+        self._headers = {}
+        if self._reply is None:  # to no request: what would come after it could not be told apart from an answer
+            self.transport.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """llhttp: one header line."""
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """llhttp: the head is read. One below 200 only announces another."""
+        status = self._parser.get_status_code()
+        if self._reply is not None and status >= 200:
+            self._reply.headers = self._headers
+            self._reply.head(status)
+
+    def on_body(self, part: bytes) -> None:
+        """llhttp: a piece of the body, its chunks' frames taken off."""
+        if self._reply is not None:
+            self._reply.body(part)
+
+    def on_message_complete(self) -> None:
+        """llhttp: the response has ended."""
+        reply = self._reply
+        if reply is None or not reply.status:
+            return
+        self._reply = None
+        if self._parser.should_keep_alive():
+            self._pool.keep(self)
+        else:
+            self.transport.close()
+        reply.end()
+
+    def _ends_with_connection(self) -> bool:
+        """Whether the response said no other end."""
+        return "content-length" not in self._headers and "transfer-encoding" not in self._headers
