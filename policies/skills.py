@@ -182,10 +182,13 @@ def message_text(message: Message) -> str:
     return "\n".join(str(part.get("text", "")) for part in content if part.get("type") == "text")
 
 
+_json = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes an encoder for every call
+
+
 def prompt_key(messages: Sequence[Message]) -> str:
     """sha256 of the conversation with case and white space normalised, hex: one key for one question."""
     turns = [[str(m.get("role", "")), _normal(m)] for m in messages]
-    return hashlib.sha256(json.dumps(turns, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(_json(turns).encode()).hexdigest()
 
 
 def is_heldout(key: str, share: float = 0.1) -> bool:

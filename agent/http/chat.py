@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.types import Receive, Scope, Send
 
@@ -34,21 +33,8 @@ T = TypeVar("T")
 _chance = random.Random()  # seeded by the kernel once; uuid4 asks it each time, 40 µs of 400
 
 
-class BareRoute(APIRoute):
-    """A route like any other in the documentation, but the request goes to its function as it came: it has none of the
-    arguments and dependencies for which FastAPI would do more."""
-
-    def __init__(self, path: str, endpoint: Callable[[Request], Coroutine[Any, Any, Response]], **more: Any) -> None:
-        super().__init__(path, endpoint, **more)
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            response = await endpoint(Request(scope, receive, send))
-            await response(scope, receive, send)
-
-        self.app = app
-
-
-router = APIRouter(route_class=BareRoute)
+PATH = "/v1/chat/completions"
+router = APIRouter()
 
 
 class ChatMessage(BaseModel):
@@ -113,7 +99,7 @@ ENGINES = {
 }
 
 
-@router.post("/v1/chat/completions", openapi_extra=shape.body_schema(ChatRequest), response_model=None)
+@router.post(PATH, openapi_extra=shape.body_schema(ChatRequest), response_model=None)
 async def chat_completions(request: Request) -> Response:
     """Answer like OpenAI's endpoint does, and say which system answered and why."""
     day: Day = request.app.state.daemon.day
@@ -133,11 +119,12 @@ async def chat_completions(request: Request) -> Response:
     work = practised(day, ask, skill) if wanted.practice else answer(day, ask, skill)
     episode = await until_gone(request, work)
     spent(request.scope, episode.tokens if episode.ask.id == ask.id else 0)  # what was practised before costs nothing
-    headers = shape.header_lines(shape.provenance(episode))
+    told = shape.provenance(episode)
+    headers = shape.header_lines(told)
     if wanted.stream:
         chunks = shape.finished_chunks(episode, day.config.http.model_name, wanted.reasoning, _usage(wanted))
         return StreamingResponse(chunks, media_type="text/event-stream", headers=headers)
-    body = shape.completion(episode, day.config.http.model_name, wanted.reasoning)
+    body = shape.completion(episode, day.config.http.model_name, wanted.reasoning, told)
     return Response(orjson.dumps(body), media_type="application/json", headers=headers)
 
 
@@ -162,10 +149,9 @@ def check_model(model: str, day: Day) -> None:
 
 def make_ask(wanted: ChatRequest, day: Day, who: Identity) -> tuple[Ask, SkillSettings]:
     """The request as a record, with its skill, its key and its side of the held-out split."""
-    messages: tuple[Message, ...] = tuple(m.model_dump(exclude_unset=True) for m in wanted.messages)
+    messages: tuple[Message, ...] = tuple(_given(message) for message in wanted.messages)
     skill = recognise(messages, wanted.skill, day.skills, learned=day.alike)
     key = prompt_key(messages)
-    given = wanted.model_dump(exclude_unset=True)
     ask = Ask(
         id=f"ep-{time.time_ns() // 1_000_000:013d}-{_chance.getrandbits(48):012x}",
         messages=messages,
@@ -176,9 +162,15 @@ def make_ask(wanted: ChatRequest, day: Day, who: Identity) -> tuple[Ask, SkillSe
         asked_at=time.time(),
         prompt_key=key,
         heldout=is_heldout(key, day.config.heldout_share),
-        params={k: v for k, v in given.items() if k not in OURS | ENGINES and v is not None},
+        params={k: v for k, v in _given(wanted).items() if k not in OURS | ENGINES and v is not None},
     )
     return ask, skill
+
+
+def _given(model: BaseModel) -> dict[str, Any]:
+    """The fields that were sent, as they were read: they are JSON, and need no walk through (`model_dump`)."""
+    fields = {name: value for name, value in model.__dict__.items() if name in model.model_fields_set}
+    return {**fields, **(model.model_extra or {})}
 
 
 def _usage(wanted: ChatRequest) -> bool:

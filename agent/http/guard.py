@@ -19,7 +19,6 @@ from functools import lru_cache
 from math import ceil
 
 import orjson
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.http.keys import LOCAL, Identity, KeyStore, authenticate
@@ -36,6 +35,7 @@ CONSOLE_HEADER = "x-secondnature"  # no other site's page can send it without as
 IDENTITY, METER = "secondnature.identity", "secondnature.meter"
 KEY_CACHE_S = 2.0  # seconds that a key found good is believed; a revoked key is refused after that
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+NO_SNIFF = (b"x-content-type-options", b"nosniff")
 POLICY = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -43,6 +43,7 @@ POLICY = {
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
 }
+CONSOLE_POLICY = tuple((name.encode(), value.encode()) for name, value in POLICY.items())
 
 
 @dataclass(slots=True)
@@ -115,7 +116,7 @@ class Guard:
             await self._http(scope, receive, _Reply(send, scope["path"]))
 
     async def _http(self, scope: Scope, receive: Receive, reply: _Reply) -> None:
-        headers = Headers(scope=scope)
+        headers = _first_of_each(scope)
         try:
             who = self.identify(headers)
             self._check_browser(scope, headers)
@@ -253,9 +254,9 @@ class _Reply:
             return  # the framework's own answer to a cut-off body; the guard's follows
         if message["type"] == "http.response.start":
             self.begun = True
-            headers = MutableHeaders(scope=message)
-            self.streams_events = headers.get("content-type", "").startswith("text/event-stream")
-            headers.update({"x-content-type-options": "nosniff"} | (POLICY if self._console else {}))
+            headers = [*message["headers"], NO_SNIFF, *(CONSOLE_POLICY if self._console else ())]
+            self.streams_events = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
+            message = {**message, "headers": headers}
         await self._send(message)
 
     async def refuse(self, fault: SecondNatureError, *, browser: bool) -> None:
@@ -276,6 +277,11 @@ class _Reply:
         self.watches = None
         await self({"type": "http.response.start", "status": fault.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
+
+
+def _first_of_each(scope: Scope) -> dict[str, str]:
+    """A request's headers, names in lower case."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
 
 
 def _secret(headers: Mapping[str, str]) -> str | None:

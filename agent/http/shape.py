@@ -82,8 +82,8 @@ def usage(episode: Episode) -> dict[str, Any]:
     }
 
 
-def completion(episode: Episode, model: str, with_reasoning: bool) -> dict[str, Any]:
-    """A whole chat.completion."""
+def completion(episode: Episode, model: str, with_reasoning: bool, told: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole chat.completion; `told`: its provenance."""
     message = {"role": "assistant", "content": text_of(episode, with_reasoning)}
     return {
         "id": f"chatcmpl-{episode.ask.id}",
@@ -92,7 +92,7 @@ def completion(episode: Episode, model: str, with_reasoning: bool) -> dict[str, 
         "model": model,
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(episode)}],
         "usage": usage(episode),
-        "secondnature": provenance(episode),
+        "secondnature": told,
     }
 
 
