@@ -1,17 +1,20 @@
 """The gateway against vLLM alone, and a swap under load, on one machine in one run.
 
-    python -m bench.gateway [--pairs 60] [--tokens 8] [--rounds 6] [--seconds 8] [--json]
+    python -m bench.gateway [--pairs 60] [--tokens 1] [--rounds 6] [--seconds 8] [--json]
 
 The same kind of short question is asked of vLLM itself (`/v1/chat/completions`: plain, and with the log-probabilities
-that confidence needs) and of the service (`mode: system1`), which asks the same vLLM. Each begins with a number of its
-own, within the first block of the prefix cache: else what one way asked would be cached for the next.
-One at a time they are asked in turn, request by request, whole and streamed: what the gateway adds is the median of the
-differences within the turns. These scatter with the engine. What does not is the part of an answer's time that lies
-outside the gateway's own call of the engine, a call like the one that is made without a gateway. The least that a proxy
-can be (bench/hop.py) is asked in the same turns: what it adds, any process between caller and engine does.
-Then each is kept busy at each concurrency, round by round, another one first in each, and ratios are medians of the
-rounds' own. Those answers are of 4 to 12 tokens, the same lengths in the same order for each: of one length all would
-end in the same step of the engine, and whoever asks the next ones all together would seem faster.
+that confidence needs) and of the service (`mode: system1`), which asks the same vLLM.
+One at a time they are asked in turn, request by request, whole and streamed, in an order in which each follows each
+other equally often: what the gateway adds is the median of the differences within the turns. These scatter with the
+engine, the less the less it has to do: all ask one question again and again, whose beginning is in its prefix cache,
+and want one token. What does not scatter is the part of an answer's time that lies outside the gateway's own call of
+the engine, a call like the one that is made without a gateway. The least that a proxy can be (bench/hop.py) is asked in
+the same turns: what it adds, any process between caller and engine does.
+Then each way is kept busy at each concurrency, round by round, another one first in each, and ratios are medians of the
+rounds' own. No question is asked twice then: each begins with a number of its own, within the first block of the prefix
+cache, else what one way asked would be cached for the next. Answers are of 4 to 12 tokens, the same lengths in the same
+order for each: of one length all would end in the same step of the engine, and whoever asks the next ones all together
+would seem faster.
 Last, adapters are swapped under a constant load (bench/swaps.py).
 """
 
@@ -37,10 +40,11 @@ from rich.table import Table
 
 from agent.engine.supervisor import free_port
 from bench.proxies import listening, local
-from bench.served import Served, rotated, served
+from bench.served import Served, balanced, rotated, served
 from bench.swaps import SPEAKERS, SwapRow, lessons_of, swaps, told
 
-TOKENS = 8  # of an answer, one at a time
+TOKENS = 1  # of an answer, one at a time
+QUESTION = "What is 351 + 248? Say the number only, without a word before or after it."  # one at a time
 LENGTHS = (4, 12)  # tokens of an answer, many at once
 SYSTEM1: dict[str, Any] = {"mode": "system1", "model": "secondnature"}
 PLAIN: dict[str, Any] = {"model": "base"}
@@ -63,6 +67,7 @@ class Turn:
     added_ms: float  # over vLLM with log-probs, median of the differences within a turn
     added_low_ms: float  # ends of the middle half of those differences
     added_high_ms: float
+    added_error_ms: float  # standard error of the median: 1.25 standard deviations (of the middle) over sqrt(n)
     outside_ms: tuple[float, float, float] | None  # not in the gateway's call of the engine: quartiles
 
 
@@ -82,11 +87,21 @@ class Row:
 
 
 class Client:
-    """Asks one server short questions, none of them twice."""
+    """Asks one server short questions, none of them twice, or one of them again and again."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, key: str, fixed: Mapping[str, Any], seed: int) -> None:
-        """`fixed`: what every request's body holds besides its question; with max_tokens, else lengths differ."""
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        key: str,
+        fixed: Mapping[str, Any],
+        seed: int,
+        question: str | None = None,
+    ) -> None:
+        """`fixed`: what every request's body holds besides its question; with max_tokens, else lengths differ.
+        `question`: the only one; None: a new one each time."""
         self.session, self.url, self.fixed = session, f"{url}/v1/chat/completions", fixed
+        self.question = question
         self.length = random.Random(1)  # the same for every client
         self.headers = {"Authorization": f"Bearer {key}"}
         self.episodes: list[str] = []  # of the answers that name one
@@ -116,7 +131,8 @@ class Client:
 
     def _body(self) -> dict[str, Any]:
         number, a, b = self.draw.randrange(10**8, 10**9), self.draw.randint(100, 999), self.draw.randint(100, 999)
-        message = {"role": "user", "content": f"{number}: what is {a} + {b}? Say the number only."}
+        drawn = f"{number}: what is {a} + {b}? Say the number only."
+        message = {"role": "user", "content": self.question or drawn}
         length = {"max_tokens": self.length.randint(*LENGTHS), "ignore_eos": True}
         return {**length, **self.fixed, "messages": [message], "temperature": 0}
 
@@ -131,26 +147,27 @@ def _words(line: bytes) -> bool:
     return bool((choices[0].get("delta") or {}).get("content"))
 
 
-def clients(session: aiohttp.ClientSession, one: Served, seed: int, tokens: int | None = None) -> dict[str, Client]:
-    """The three ways. `tokens`: of an answer; None: as many as `LENGTHS` allows, drawn."""
+def clients(
+    session: aiohttp.ClientSession, one: Served, seed: int, tokens: int | None = None, question: str | None = None
+) -> dict[str, Client]:
+    """The three ways. `tokens`: of an answer; None: as many as `LENGTHS` allows, drawn. `question`: see Client."""
     said: dict[str, Any] = {} if tokens is None else {"max_tokens": tokens}
     return {
-        "vLLM": Client(session, one.engine_url, one.engine_key, PLAIN | said, seed),
-        PEER: Client(session, one.engine_url, one.engine_key, SCORED | said, seed + 1),
-        OURS: Client(session, one.url, "any", SYSTEM1 | said, seed + 2),
+        "vLLM": Client(session, one.engine_url, one.engine_key, PLAIN | said, seed, question),
+        PEER: Client(session, one.engine_url, one.engine_key, SCORED | said, seed + 1, question),
+        OURS: Client(session, one.url, "any", SYSTEM1 | said, seed + 2, question),
     }
 
 
 async def in_turn(one: Served, pairs: int, tokens: int = TOKENS, *, stream: bool) -> list[Turn]:
-    """Requests one at a time, answers of so many tokens, each way once per turn, the order rotated."""
+    """Requests one at a time, answers of so many tokens, each way once per turn, the order balanced."""
     with _hop(one.engine_url) as hop:
         async with aiohttp.ClientSession() as session:
-            seed = 11 if stream else 23
-            ways = clients(session, one, seed, tokens)
-            ways[HOP] = Client(session, hop, one.engine_key, ways[PEER].fixed, seed + 3)
+            ways = clients(session, one, 0, tokens, QUESTION)
+            ways[HOP] = Client(session, hop, one.engine_key, ways[PEER].fixed, 0, QUESTION)
             took: dict[str, list[float]] = {name: [] for name in ways}
             for turn in range(pairs + 2):  # the first two warm
-                for name in rotated(ways, turn):
+                for name in balanced(ways, turn):
                     took[name].append(await (ways[name].first() if stream else ways[name].ask()))
             named = [] if stream else list(zip(took[OURS], ways[OURS].episodes, strict=True))[2:]
             outside = [whole - await engines_ms(session, one.url, episode) for whole, episode in named]
@@ -177,7 +194,8 @@ def _turn(what: str, took: Sequence[float], peer: Sequence[float], outside: Sequ
     added = np.array(took) - np.array(peer)
     p50, p99 = (float(np.percentile(took, q)) for q in (50, 99))
     low, middle, high = _quartiles(added)
-    return Turn(what, len(took), p50, p99, middle, low, high, _quartiles(outside) if outside else None)
+    error = 1.2533 * (high - low) / 1.349 / len(took) ** 0.5
+    return Turn(what, len(took), p50, p99, middle, low, high, error, _quartiles(outside) if outside else None)
 
 
 def _quartiles(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float, float]:
@@ -232,9 +250,9 @@ def _row(what: str, level: int, found: list[Load], peer: list[Load], plain: list
 
 def show_turns(title: str, turns: Sequence[Turn]) -> None:
     """One table."""
-    table = Table("asked", "requests", "p50 ms", "p99 ms", "added ms (median, middle half)", title=title)
+    table = Table("asked", "requests", "p50 ms", "p99 ms", "added ms (median, its error, middle half)", title=title)
     for t in turns:
-        added = f"{t.added_ms:+.2f} ({t.added_low_ms:+.2f} to {t.added_high_ms:+.2f})"
+        added = f"{t.added_ms:+.2f} ± {t.added_error_ms:.2f} ({t.added_low_ms:+.2f} to {t.added_high_ms:+.2f})"
         table.add_row(t.what, str(t.requests), f"{t.p50_ms:.1f}", f"{t.p99_ms:.1f}", added)
     Console(width=120).print(table)
     for t in turns:

@@ -1,17 +1,19 @@
 """The least that a proxy can be: it passes a chat request on to the engine, and the answer back, and reads neither.
 
 `python -m bench.hop --port 8124 --engine http://127.0.0.1:8123` is made of what the gateway is (uvicorn on uvloop,
-aiohttp). What it adds to an answer is what any process between a caller and the engine adds on this machine; what the
-gateway adds beyond that is its own.
+agent/engine/connection.py). What it adds to an answer is what any process between a caller and the engine adds on this
+machine; what the gateway adds beyond that is its own.
 """
 
 from __future__ import annotations
 
 import argparse
 
-import aiohttp
 import uvicorn
 from starlette.types import Receive, Scope, Send
+
+from agent.engine.client import IDLE_S
+from agent.engine.connection import Connections
 
 
 class Hop:
@@ -20,7 +22,7 @@ class Hop:
     def __init__(self, engine: str) -> None:
         """`engine`: its address, without a path."""
         self._engine = engine
-        self._session: aiohttp.ClientSession | None = None  # made at first use: it belongs to the running loop
+        self._kept: dict[str, Connections] = {}  # by key: a caller's is the engine's
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on; a GET (is it up?) is answered here."""
@@ -29,14 +31,16 @@ class Hop:
         if scope["method"] == "GET":
             await _begin(send, 200, b"text/plain")
             return await send({"type": "http.response.body"})
-        self._session = self._session or aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        named = {key.decode(): value.decode() for key, value in scope["headers"]}
-        headers = {name: named[name] for name in ("authorization", "content-type") if name in named}
-        asked = self._session.post(self._engine + scope["path"], data=await _body(receive), headers=headers)
-        async with asked as said:
+        key = next((value.decode() for name, value in scope["headers"] if name == b"authorization"), "")
+        if key not in self._kept:
+            self._kept[key] = Connections(self._engine, {"Authorization": key}, IDLE_S)
+        said = await self._kept[key].open("POST", scope["path"], await _body(receive), silence_s=600.0)
+        try:
             await _begin(send, said.status, said.headers.get("content-type", "").encode())
-            async for chunk in said.content.iter_any():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            async for part in said:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        finally:
+            said.close()
         await send({"type": "http.response.body"})
 
 

@@ -2,8 +2,8 @@
 
     python -m bench.parts [--rounds 7]
 
-JSON: orjson against the standard library, on an engine's answer. HTTP client:
-aiohttp against httpx, one request at a time and 32 at once to the mock engine. HTTP server: uvicorn's event loops and
+JSON: orjson against the standard library, on an engine's answer. HTTP client: ours (agent/engine/connection.py) against
+aiohttp and httpx, one request at a time and 32 at once to the mock engine. HTTP server: uvicorn's event loops and
 parsers, granian and hypercorn (requirements/bench.txt), one process each, under a trivial application, one after the
 other. Figures are processor time per item, its processes' together, the median of the rounds.
 """
@@ -27,6 +27,8 @@ import httpx
 import orjson
 import uvloop
 
+from agent.engine.client import IDLE_S
+from agent.engine.connection import Connections
 from bench.load import burst, target
 from bench.proxies import ASKED, listening, mocked
 
@@ -71,7 +73,12 @@ async def clients(rounds: int, at_once: int) -> dict[str, float]:
     url, body = f"http://127.0.0.1:{MOCK}/v1/chat/completions", orjson.dumps(ASKED | {"model": "base"})
     head = {"Content-Type": "application/json"}
     connector = aiohttp.TCPConnector(limit=0)
+    ours = Connections(f"http://127.0.0.1:{MOCK}", {}, IDLE_S)
     async with aiohttp.ClientSession(connector=connector) as one, httpx.AsyncClient(limits=httpx.Limits()) as two:
+
+        async def with_ours() -> None:
+            said = await ours.call("POST", "/v1/chat/completions", body, limit_s=60.0)
+            orjson.loads(said.body)
 
         async def with_aiohttp() -> None:
             async with one.post(url, data=body, headers=head) as said:
@@ -81,10 +88,12 @@ async def clients(rounds: int, at_once: int) -> dict[str, float]:
             said = await two.post(url, content=body, headers=head)
             orjson.loads(said.content)
 
-        found: dict[str, list[float]] = {"aiohttp": [], "httpx": []}
+        ways = {"ours": with_ours, "aiohttp": with_aiohttp, "httpx": with_httpx}
+        found: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(rounds + 1):
-            for name, ask in (("aiohttp", with_aiohttp), ("httpx", with_httpx)):
+            for name, ask in ways.items():
                 found[name].append(await _asked(ask, at_once))
+        await ours.close()
     return {f"client: {name}, {at_once} at once": median(took[1:]) for name, took in found.items()}
 
 

@@ -4,7 +4,7 @@
 
 The daemon is told that its engine is at an address where nobody listens, so that what is timed is its own start: the
 interpreter, imports, the model's folder (in the cache already), the memory, the routes, the port. Medians; a bare
-interpreter and one that imports FastAPI, uvicorn, aiohttp and numpy stand beside them as what cannot be saved.
+interpreter and one that imports FastAPI, uvicorn and numpy stand beside them as what cannot be saved.
 `--engine`: also, once each, the service until /readyz, its engine started by itself and checked, beside vLLM alone with
 the same arguments until it is up.
 """
@@ -39,7 +39,7 @@ NOBODY = "http://127.0.0.1:9"
 SETTINGS = {"model": MODEL, "http": {"port": 0}, "engine": {"urls": [NOBODY]}, "schedule": {"enabled": False}}
 IMPORTS = {
     "a bare interpreter": "pass",
-    "the frameworks alone (fastapi, uvicorn, aiohttp, numpy)": "import fastapi, uvicorn, aiohttp, numpy",
+    "the frameworks alone (fastapi, uvicorn, numpy)": "import fastapi, uvicorn, numpy",
     "the command line (agent.cli.commands)": "import agent.cli.commands",
     "the daemon's code (agent.serve)": "import agent.serve",
 }
