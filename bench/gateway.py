@@ -4,12 +4,13 @@
 
 The same kind of short question is asked of vLLM itself (`/v1/chat/completions`: plain, and with the log-probabilities
 that confidence needs) and of the service (`mode: system1`), which asks the same vLLM.
-One at a time they are asked in turn, request by request, whole and streamed, in an order in which each follows each
-other equally often: what the gateway adds is the median of the differences within the turns. These scatter with the
-engine, the less the less it has to do: all ask one question again and again, whose beginning is in its prefix cache,
-and want one token. What does not scatter is the part of an answer's time that lies outside the gateway's own call of
-the engine, a call like the one that is made without a gateway. The least that a proxy can be (bench/hop.py) is asked in
-the same turns: what it adds, any process between caller and engine does.
+One at a time they are asked in turn, whole and streamed, each way twice, of which the second counts: what an answer
+leaves to be done after it then falls on the same way's next one, as it does where somebody uses one of them. What the
+gateway adds is the median of the differences within the turns. These scatter with the engine, the less the less it has
+to do: all ask one question again and again, whose beginning is in its prefix cache, and want one token. What does not
+scatter is the part of an answer's time that lies outside the gateway's own call of the engine, a call like the one that
+is made without a gateway. The least that a proxy can be (bench/hop.py) is asked in the same turns: what it adds, any
+process between caller and engine does.
 Then each way is kept busy at each concurrency, round by round, another one first in each, and ratios are medians of the
 rounds' own. No question is asked twice then: each begins with a number of its own, within the first block of the prefix
 cache, else what one way asked would be cached for the next. Answers are of 4 to 12 tokens, the same lengths in the same
@@ -40,7 +41,7 @@ from rich.table import Table
 
 from agent.engine.supervisor import free_port
 from bench.proxies import listening, local
-from bench.served import Served, balanced, rotated, served
+from bench.served import Served, rotated, served
 from bench.swaps import SPEAKERS, SwapRow, lessons_of, swaps, told
 
 TOKENS = 1  # of an answer, one at a time
@@ -160,16 +161,18 @@ def clients(
 
 
 async def in_turn(one: Served, pairs: int, tokens: int = TOKENS, *, stream: bool) -> list[Turn]:
-    """Requests one at a time, answers of so many tokens, each way once per turn, the order balanced."""
+    """Requests one at a time, answers of so many tokens, each way twice per turn, of which the second counts."""
     with _hop(one.engine_url) as hop:
         async with aiohttp.ClientSession() as session:
             ways = clients(session, one, 0, tokens, QUESTION)
             ways[HOP] = Client(session, hop, one.engine_key, ways[PEER].fixed, 0, QUESTION)
             took: dict[str, list[float]] = {name: [] for name in ways}
             for turn in range(pairs + 2):  # the first two warm
-                for name in balanced(ways, turn):
-                    took[name].append(await (ways[name].first() if stream else ways[name].ask()))
-            named = [] if stream else list(zip(took[OURS], ways[OURS].episodes, strict=True))[2:]
+                for name in rotated(ways, turn):
+                    ask = ways[name].first if stream else ways[name].ask
+                    await ask()
+                    took[name].append(await ask())
+            named = [] if stream else list(zip(took[OURS], ways[OURS].episodes[1::2], strict=True))[2:]
             outside = [whole - await engines_ms(session, one.url, episode) for whole, episode in named]
     took = {name: values[2:] for name, values in took.items()}
     return [_turn(name, values, took[PEER], outside if name == OURS else []) for name, values in took.items()]

@@ -40,16 +40,6 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def balanced(names: Iterable[str], turn: int) -> list[str]:
-    """In such an order each turn that every way follows every other equally often, in as many turns as there are ways
-    (twice as many where they are odd): a Williams design (Williams, 1949). What one leaves behind, a core that is still
-    busy with it say, then falls on all others alike."""
-    each = list(names)
-    n = len(each)
-    places = [(turn + (step + 1) // 2 * (1 if step % 2 else -1)) % n for step in range(n)]
-    return [each[place] for place in (reversed(places) if n % 2 and turn // n % 2 else places)]
-
-
 def rotated(names: Iterable[str], turn: int) -> list[str]:
     """In another order each turn: no way of asking is always the first, or always after the same one."""
     each = list(names)

@@ -56,6 +56,8 @@ def test_every_key_is_explained() -> None:
         ("skills: [{name: a, method: rar, options: {sned: both}}]", "options of rar: variant, send, request"),
         ("skills: [{name: a, method: vote, options: {vriant: one_call, of: cot}}]", "options: cot.vriant: Extra"),
         ("schedule: {cron: soon}", "is not five cron fields"),
+        ("engine: {urls: ['localhost:8000']}", "address 'localhost:8000' is none: write http://host:port"),
+        ('engine: {api_key: "a\\nb"}', "the engine's key has a line's end or another control character in it"),
         ("train: [1]", "train: "),
         ("[1, 2]", "must hold a mapping"),
         ("a: [", "is not valid YAML"),

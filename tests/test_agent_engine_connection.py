@@ -12,6 +12,7 @@ from agent.engine.client import VllmEngine
 from agent.engine.connection import UNREAD, Connections, NotUp
 from agent.engine.supervisor import free_port
 from engine_fakes import FakeVllm, serving
+from memory.errors import BadConfig
 
 Say = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
@@ -227,9 +228,45 @@ async def test_all_that_is_under_way_ends_when_it_is_closed() -> None:
             await asking
 
 
+async def test_what_was_not_read_does_not_hold_up_the_next_request() -> None:
+    """Its end came with it, so that its connection is another's."""
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (UNREAD + 1) + bytes(UNREAD + 1)
+    async with scripted(HELLO, HELLO) as (server, asked):
+        reply = await asked.open("GET", "/", silence_s=LONG_S)
+        await reply.read()
+        reply = await asked.open("GET", "/", silence_s=LONG_S)
+        assert await reply.read() == b"hello"
+        connection = asked._idle[-1][0]
+        server.says += [lambda *_: asyncio.sleep(0), HELLO]
+        asking = asyncio.create_task(asked.open("GET", "/", silence_s=LONG_S))
+        while len(server.heard) < 3:
+            await asyncio.sleep(0)
+        connection.data_received(whole)  # in one piece, as a loop may read it
+        (await asking).close()
+        assert (await asked.call("GET", "/", limit_s=LONG_S)).body == b"hello"
+        assert server.connections == 1
+
+
+async def test_connections_of_a_burst_are_closed_when_they_were_idle_for_long() -> None:
+    async with scripted(*[HELLO] * 6, idle_s=0.05) as (server, asked):
+        await asyncio.gather(*(asked.call("GET", "/", limit_s=LONG_S) for _ in range(4)))
+        assert len(asked._idle) == 4
+        await asyncio.sleep(0.05)  # what is waited for is the time itself
+        await asked.call("GET", "/", limit_s=LONG_S)
+        assert len(asked._idle) == 1
+        async with asyncio.timeout(LONG_S):
+            await server.left.wait()
+
+
 def test_a_key_of_two_lines_is_refused() -> None:
-    with pytest.raises(ValueError, match="one line"):
+    with pytest.raises(BadConfig, match="control character"):
         Connections("http://127.0.0.1:1", {"Authorization": "Bearer a\r\nX: y"}, 4.0)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://", "http://h:99999", "ftp://h", "http://me:it@h:1", ""])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(BadConfig, match="address"):
+        Connections(url, {}, 4.0)
 
 
 async def test_an_engine_that_was_started_anew_is_asked_at_its_new_address() -> None:

@@ -125,13 +125,13 @@ class VllmEngine:
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 600.0, seeds: bool = False) -> None:
         """`url`: "http://host:port", with or without "/v1"; `timeout_s`: seconds of a whole answer, or of a stream's
-        silence; `seeds`: it survives one (not on a CPU). Raises ValueError where `key` is more than one line."""
+        silence; `seeds`: it survives one (not on a CPU). Raises BadConfig: no such address, or no such key."""
         self._seeds, self._timeout_s = seeds, timeout_s
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.move(url)
 
     def move(self, url: str) -> None:
-        """The server is at this address from now on, as one is that was started anew. Raises ValueError."""
+        """The server is at this address from now on, as one is that was started anew. Raises BadConfig."""
         self.url = url.rstrip("/").removesuffix("/v1")
         self._server = Connections(self.url, self._headers, IDLE_S)
 
@@ -253,12 +253,21 @@ async def _events(reply: Reply) -> AsyncIterator[Any]:
     async for part in reply:
         *lines, rest = (rest + part).split(b"\n")
         for line in lines:
-            data = line.strip().removeprefix(b"data:").strip()
-            if data.startswith(b"{"):  # [DONE] is passed over: read to its end, the connection can be used again
-                event = orjson.loads(data)
-                if "error" in event:
-                    raise wire.error(int(event["error"].get("code") or 500), data)
+            if event := _event(line):
                 yield event
+    if event := _event(rest):
+        yield event
+
+
+def _event(line: bytes) -> Any:
+    """The JSON of one line. [DONE] is passed over: read to its end, the connection can be used again."""
+    data = line.strip().removeprefix(b"data:").strip()
+    if not data.startswith(b"{"):
+        return None
+    event = orjson.loads(data)
+    if "error" in event:
+        raise wire.error(int(event["error"].get("code") or 500), data)
+    return event
 
 
 @contextmanager

@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import httptools
+
+from memory.errors import BadConfig
 
 CONNECT_S = 5.0  # seconds in which a server must take a connection
 UNREAD = 1 << 18  # bytes nobody has read yet at which the server is made to wait
@@ -38,15 +40,15 @@ class Connections:
     """Requests to one server, each on a connection of its own while it lasts. Use it in one event loop."""
 
     def __init__(self, url: str, headers: Mapping[str, str], idle_s: float) -> None:
-        """`url`: "http://host:port", a path may follow; `headers`: of every request; `idle_s`: seconds after which an
-        unused connection is not used again. Raises ValueError where a header would not be one line."""
-        parts = urlsplit(url)
-        self._tls = parts.scheme == "https"
-        self._host, self._port = parts.hostname or "", parts.port or (443 if self._tls else 80)
+        """`url`: "http://host:port" or https, a path may follow; `headers`: of every request; `idle_s`: seconds after
+        which an unused connection is closed. Raises BadConfig: no such address, or a header of more than one line."""
+        parts, port = address(url)
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._host, self._port = parts.hostname or "", port or (443 if self._tls else 80)
         self._prefix, self._idle_s = parts.path.rstrip("/"), idle_s
         lines = {"Host": parts.netloc.rpartition("@")[2], "Accept": "*/*", **headers}
-        if any(ord(letter) < 32 for line in lines.values() for letter in line):
-            raise ValueError("a header's value is one line")
+        for value in lines.values():
+            check_value(value)
         self._lines = "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode()
         self._heads: dict[str, bytes] = {}  # by method and path: they are few
         self._idle: list[tuple[_Connection, float]] = []  # those at the end were used last
@@ -85,7 +87,7 @@ class Connections:
     async def close(self) -> None:
         """End every connection, and every request on one."""
         for connection in tuple(self._open):
-            connection.transport.abort()
+            connection.fail(ConnectionError("closed"))
         await asyncio.sleep(0)  # they are told in the loop's next turn
 
     async def _sent(self, method: str, path: str, body: bytes) -> Reply:
@@ -113,23 +115,45 @@ class Connections:
 
     async def _connected(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        tls = ssl.create_default_context() if self._tls else None
         try:
             async with asyncio.timeout(CONNECT_S):
-                _, made = await loop.create_connection(lambda: _Connection(self), self._host, self._port, ssl=tls)
+                there = (self._host, self._port)
+                _, made = await loop.create_connection(lambda: _Connection(self), *there, ssl=self._tls)
         except (OSError, TimeoutError) as fault:
             raise NotUp(f"{self._host}:{self._port}: {fault}") from fault
         self._open.add(made)
         return made
 
     def keep(self, connection: _Connection) -> None:
-        """Have one used again whose response has ended."""
-        self._idle.append((connection, monotonic()))
+        """Have one used again whose response has ended; those that nobody used for long are closed."""
+        now = monotonic()
+        while self._idle and now - self._idle[0][1] >= self._idle_s:
+            self._idle.pop(0)[0].transport.close()
+        self._idle.append((connection, now))
 
     def forget(self, connection: _Connection) -> None:
         """One is closed."""
         self._open.discard(connection)
         self._idle = [(kept, since) for kept, since in self._idle if kept is not connection]
+
+
+def address(url: str) -> tuple[SplitResult, int | None]:
+    """A server's address and its port. Raises BadConfig."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as fault:
+        raise BadConfig(f"the engine's address {url!r} is none: {fault}", param="engine.urls") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        said = f"the engine's address {url!r} is none: write http://host:port (a key belongs into engine.api_key)"
+        raise BadConfig(said, param="engine.urls")
+    return parts, port
+
+
+def check_value(value: str) -> None:
+    """Raise BadConfig for what cannot be sent as a header's value: it would end its line."""
+    if not value.isprintable():
+        raise BadConfig("the engine's key has a line's end or another control character in it", param="engine.api_key")
 
 
 class Reply:
@@ -205,8 +229,9 @@ class Reply:
             self._wake()
 
     def end(self) -> None:
-        """It is all there."""
+        """It is all there; its connection may be another's from now on."""
         self._done = True
+        self._resume()
         self._wake()
 
     def _taken(self) -> list[bytes]:
@@ -260,6 +285,12 @@ class _Connection(asyncio.Protocol):
         self._reply = None
         self.transport.abort()
 
+    def fail(self, fault: Exception) -> None:
+        """Close it, and tell whoever waits why."""
+        if self._reply is not None:
+            self._reply.fail(fault)
+        self.transport.abort()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
@@ -276,10 +307,7 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as fault:
-            reply = self._reply
-            if reply is not None:
-                reply.fail(ConnectionError(f"the server does not speak HTTP: {fault}"))
-            self.transport.abort()
+            self.fail(ConnectionError(f"the server does not speak HTTP: {fault}"))
 
     def on_message_begin(self) -> None:
         """llhttp: a response begins."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from agent.engine.connection import address, check_value
 from memory.settings import Settings
 
 
@@ -76,3 +77,16 @@ class EngineSettings(Settings):
         5, description="crashes within `restart_window_s` after which the engine is left down", ge=1
     )
     restart_window_s: float = Field(600.0, description="seconds over which crashes are counted", gt=0)
+
+    @field_validator("urls")
+    @classmethod
+    def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            address(url)
+        return urls
+
+    @field_validator("api_key")
+    @classmethod
+    def _one_line(cls, key: str | None) -> str | None:
+        check_value(key or "")  # pydantic's own fault would repeat the key
+        return key
