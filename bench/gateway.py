@@ -68,7 +68,7 @@ class Turn:
     added_ms: float  # over vLLM with log-probs, median of the differences within a turn
     added_low_ms: float  # ends of the middle half of those differences
     added_high_ms: float
-    added_error_ms: float  # standard error of the median: 1.25 standard deviations (of the middle) over sqrt(n)
+    added_error_ms: float  # its standard error
     outside_ms: tuple[float, float, float] | None  # not in the gateway's call of the engine: quartiles
 
 
@@ -83,6 +83,7 @@ class Row:
     p99_ms: float
     per_s: float  # answers per second
     ratio: float  # of answers per second to vLLM's with log-probs in the same round
+    ratio_error: float  # its standard error
     plain_ratio: float  # to plain vLLM's
     p50_added_ms: float  # over the same
 
@@ -197,13 +198,19 @@ def _turn(what: str, took: Sequence[float], peer: Sequence[float], outside: Sequ
     added = np.array(took) - np.array(peer)
     p50, p99 = (float(np.percentile(took, q)) for q in (50, 99))
     low, middle, high = _quartiles(added)
-    error = 1.2533 * (high - low) / 1.349 / len(took) ** 0.5
+    error = _error_of_median(added)
     return Turn(what, len(took), p50, p99, middle, low, high, error, _quartiles(outside) if outside else None)
 
 
 def _quartiles(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float, float]:
     low, middle, high = (float(found) for found in np.percentile(values, (25, 50, 75)))
     return low, middle, high
+
+
+def _error_of_median(values: Sequence[float] | npt.NDArray[np.float64]) -> float:
+    """The standard error of a median, were the values' middle half a normal distribution's: sqrt(pi / 2n) sigmas."""
+    low, _, high = _quartiles(values)
+    return float((high - low) / 1.349 * np.sqrt(np.pi / 2 / len(values)))
 
 
 async def burst(client: Client, concurrency: int, seconds: float) -> Load:
@@ -238,6 +245,7 @@ async def at_once(one: Served, levels: Sequence[int], rounds: int, seconds: floa
 def _row(what: str, level: int, found: list[Load], peer: list[Load], plain: list[Load]) -> Row:
     p50, p99 = (median(float(np.percentile(times, q)) for times, _ in found) for q in (50, 99))
     pairs = list(zip(found, peer, strict=True))
+    ratios = [mine / theirs for (_, mine), (_, theirs) in pairs]
     return Row(
         what=what,
         concurrency=level,
@@ -245,7 +253,8 @@ def _row(what: str, level: int, found: list[Load], peer: list[Load], plain: list
         p50_ms=p50,
         p99_ms=p99,
         per_s=median(rate for _, rate in found),
-        ratio=median(mine / theirs for (_, mine), (_, theirs) in pairs),
+        ratio=median(ratios),
+        ratio_error=_error_of_median(ratios),
         plain_ratio=median(mine / bare for (_, mine), (_, bare) in zip(found, plain, strict=True)),
         p50_added_ms=median(median(mine) - median(theirs) for (mine, _), (theirs, _) in pairs),
     )
@@ -271,7 +280,13 @@ def show_rows(rows: Sequence[Row]) -> None:
     )
     for r in rows:
         cells = (r.what, str(r.concurrency), str(r.requests), f"{r.p50_ms:.1f}", f"{r.p99_ms:.1f}")
-        table.add_row(*cells, f"{r.per_s:.2f}", f"{r.ratio:.3f}", f"{r.plain_ratio:.3f}", f"{r.p50_added_ms:+.1f}")
+        table.add_row(
+            *cells,
+            f"{r.per_s:.2f}",
+            f"{r.ratio:.3f} ± {r.ratio_error:.3f}",
+            f"{r.plain_ratio:.3f}",
+            f"{r.p50_added_ms:+.1f}",
+        )
     Console(width=120).print(table)
 
 
