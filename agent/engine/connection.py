@@ -1,8 +1,8 @@
 """HTTP/1.1 to one server, over connections that are kept: as much of it as an engine's client needs.
 
-It is made of asyncio's transports and llhttp (httptools, which uvicorn answers with). What a general client does besides
-(redirects, cookies, proxies, compression) costs two to three times as much of the processor for each request
-(docs/benchmarks.md, the gateway's parts), and a fifth of all that the gateway added to an answer was that.
+It is made of asyncio's transports and llhttp (httptools, which uvicorn answers with). A general client, with all that
+it does besides (redirects, cookies, proxies, compression), costs two to three times as much of the processor for each
+request (docs/benchmarks.md, the gateway's parts), and was a fifth of all that the gateway added to an answer.
 """
 
 from __future__ import annotations
