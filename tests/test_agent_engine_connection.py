@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from agent.engine.client import VllmEngine
-from agent.engine.connection import UNREAD, Connections, NotUp
+from agent.engine.connection import Connections, NotUp
+from agent.engine.reply import UNREAD
 from agent.engine.supervisor import free_port
 from engine_fakes import FakeVllm, serving
 from memory.errors import BadConfig

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import orjson
 
 from agent.engine import wire
-from agent.engine.connection import Connections, NotUp, Reply
+from agent.engine.connection import Connections, NotUp
+from agent.engine.reply import Reply
 from agent.engine.wire import RETRY_AFTER_S, Delta, Priority, Sampling
 from memory.errors import BadInput, NotFound, TimedOut, Unavailable
 from memory.records import Completion, Message

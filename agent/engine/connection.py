@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import cast
@@ -17,10 +17,10 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import httptools
 
+from agent.engine.reply import Reply
 from memory.errors import BadConfig
 
 CONNECT_S = 5.0  # seconds in which a server must take a connection
-UNREAD = 1 << 18  # bytes nobody has read yet at which the server is made to wait
 
 
 class NotUp(ConnectionError):
@@ -156,113 +156,6 @@ def check_value(value: str) -> None:
         raise BadConfig("the engine's key has a line's end or another control character in it", param="engine.api_key")
 
 
-class Reply:
-    """A response as it comes in. `async for` gives its body in pieces cut anywhere."""
-
-    def __init__(self, connection: _Connection) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.status = 0  # HTTP status; 0 until its head is there
-        self.headers: dict[str, str] = {}  # names in lower case
-        self.parts: list[bytes] = []  # of the body, not read yet
-        self.silence_s: float | None = None  # seconds in which something must be heard while somebody waits
-        self._connection = connection
-        self._unread = 0  # bytes in `parts`
-        self._whole = False  # nothing but the end is waited for
-        self._done = self._paused = False
-        self._fault: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def begun(self) -> None:
-        """Wait for the head. Raises ConnectionError, TimeoutError."""
-        while not self.status:
-            await self._something()
-
-    async def ended(self) -> int:
-        """Wait for the end; returns the status. Raises ConnectionError, TimeoutError."""
-        self._whole = True
-        while not self._done:
-            await self._something()
-        return self.status
-
-    async def read(self) -> bytes:
-        """All that was not read yet. Raises ConnectionError, TimeoutError."""
-        self._resume()
-        await self.ended()
-        return b"".join(self._taken())
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Pieces of the body. Raises ConnectionError, TimeoutError."""
-        while True:
-            for part in self._taken():
-                yield part
-            if self._done and not self.parts:
-                return
-            if not self.parts:
-                await self._something()
-
-    def close(self) -> None:
-        """Ask for no more: a response that has not ended takes its connection with it, which stops an engine."""
-        if not self._done:
-            self.fail(ConnectionError("closed"))
-
-    def fail(self, fault: Exception) -> None:
-        """End it with a fault, which whoever waits is told; nothing once it has ended."""
-        if not self._done and self._fault is None:
-            self._fault = fault
-            self._connection.drop()
-            self._wake()
-
-    def head(self, status: int) -> None:
-        """Its head is there."""
-        self.status = status
-        if not self._whole:
-            self._wake()
-
-    def body(self, part: bytes) -> None:
-        """A piece of its body is there."""
-        self.parts.append(part)
-        self._unread += len(part)
-        if not self._whole:
-            if self._unread > UNREAD and not self._paused:
-                self._paused = True
-                self._connection.transport.pause_reading()
-            self._wake()
-
-    def end(self) -> None:
-        """It is all there; its connection may be another's from now on."""
-        self._done = True
-        self._resume()
-        self._wake()
-
-    def _taken(self) -> list[bytes]:
-        taken, self.parts, self._unread = self.parts, [], 0
-        self._resume()
-        return taken
-
-    def _resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._connection.transport.resume_reading()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _something(self) -> None:
-        """Wait until there is more than there was. Raises what it failed with."""
-        if self._fault is None:
-            timer = self.silence_s and self.loop.call_later(self.silence_s, self.fail, TimeoutError())
-            self._waiter = self.loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-                if timer:
-                    timer.cancel()
-        if self._fault is not None:
-            raise self._fault
-
-
 class _Connection(asyncio.Protocol):
     """One connection; a request at a time."""
 
@@ -276,14 +169,9 @@ class _Connection(asyncio.Protocol):
 
     def send(self, request: bytes) -> Reply:
         """Send one request; its response as it comes in."""
-        reply = self._reply = Reply(self)
+        reply = self._reply = Reply(self.transport)
         self.transport.write(request)
         return reply
-
-    def drop(self) -> None:
-        """Close it at once, whatever is under way."""
-        self._reply = None
-        self.transport.abort()
 
     def fail(self, fault: Exception) -> None:
         """Close it, and tell whoever waits why."""
