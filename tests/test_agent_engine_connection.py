@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -280,3 +283,29 @@ async def test_an_engine_that_was_started_anew_is_asked_at_its_new_address() -> 
         assert await one.healthy()
         assert one.url == after.url
         await one.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """One for 127.0.0.1 that nobody else vouches for, and its key."""
+    there, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    line = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=engine -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([*line.split(), "-keyout", key, "-out", there], check=True, capture_output=True)
+    return there, key
+
+
+async def test_an_engine_behind_tls(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    there = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    there.load_cert_chain(*certificate)
+    one = Scripted([HELLO, HELLO])
+    server = await asyncio.start_server(one.serve, "127.0.0.1", 0, ssl=there)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    with pytest.raises(NotUp):
+        await Connections(url, {}, 60.0).call("GET", "/", limit_s=LONG_S)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    asked = Connections(url, {}, 60.0)
+    for _ in range(2):
+        assert (await asked.call("GET", "/", limit_s=LONG_S)).body == b"hello"
+    assert one.connections == 1
+    await asked.close()
+    server.close()
