@@ -15,6 +15,7 @@ from pathlib import Path
 
 STATE = "state/demo"  # what `make demo` leaves: two of the benches read its log
 FULL = f"""
+bench.gateway --pairs 0 --levels 1 8 --rounds 10 --swaps 0
 bench.gateway --pairs 0 --swaps 0
 bench.gateway --pairs 300 --tokens 1 --levels --swaps 0
 bench.gateway --pairs 0 --levels --swaps 24 --calm 3
