@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from pydantic import Field
 
@@ -32,41 +33,16 @@ class Room:
         self.occupied = 0  # inside and waiting
         self.awaited = 0  # of them, those that a person waits for
 
-    def enter(self, *, awaited: bool = True) -> _Stay:
-        """`async with`: wait for a place, and leave it. Raises TooMany, at once, if the queue is full."""
-        return _Stay(self, awaited)
-
-    async def take(self, awaited: bool) -> None:
-        """Wait for a place. Raises TooMany."""
+    @asynccontextmanager
+    async def enter(self, *, awaited: bool = True) -> AsyncIterator[None]:
+        """Wait for a place. Raises TooMany, at once, if the queue is full."""
         if self.occupied >= self._limit:
             raise TooMany(f"the {self.name} queue is full ({self.occupied} requests); retry later", retry_after_s=2.0)
         self.occupied += 1
         self.awaited += awaited
         try:
-            await self._inside.acquire()
-        except BaseException:
-            self._gone(awaited)
-            raise
-
-    def leave(self, awaited: bool) -> None:
-        """Give a place back."""
-        self._inside.release()
-        self._gone(awaited)
-
-    def _gone(self, awaited: bool) -> None:
-        self.occupied -= 1
-        self.awaited -= awaited
-
-
-@dataclass(slots=True)
-class _Stay:
-    """A place in a room, for as long as a block lasts."""
-
-    room: Room
-    awaited: bool
-
-    async def __aenter__(self) -> None:
-        await self.room.take(self.awaited)
-
-    async def __aexit__(self, *fault: object) -> None:
-        self.room.leave(self.awaited)
+            async with self._inside:
+                yield
+        finally:
+            self.occupied -= 1
+            self.awaited -= awaited

@@ -15,13 +15,13 @@ from typing import Any, Protocol
 import orjson
 
 from agent.engine import wire
-from agent.engine.connection import Connections, NotUp
+from agent.engine.connection import Answer, Connections, NotUp
 from agent.engine.reply import Reply
 from agent.engine.wire import RETRY_AFTER_S, Delta, Priority, Sampling
 from memory.errors import BadInput, NotFound, TimedOut, Unavailable
 from memory.records import Completion, Message
 
-__all__ = ["Delta", "Engine", "Priority", "Raw", "RawStream", "Sampling", "VllmEngine"]
+__all__ = ["CHAT", "Delta", "Engine", "Priority", "Raw", "RawStream", "Sampling", "VllmEngine"]
 
 CHAT = "/v1/chat/completions"
 # vLLM closes a connection that was idle for 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE). Ours end before: a question sent on one
@@ -163,8 +163,7 @@ class VllmEngine:
                 reply.close()
 
     async def forward(self, path: str, body: Mapping[str, Any]) -> Raw:
-        with _faults():
-            said = await self._server.call("POST", path, self._written(body), limit_s=self._timeout_s)
+        said = await self._said("POST", path, self._written(body))
         return Raw(said.status, said.body, said.headers.get("content-type", ""))
 
     async def forward_stream(self, path: str, body: Mapping[str, Any]) -> RawStream:
@@ -208,11 +207,8 @@ class VllmEngine:
                 raise
 
     async def models(self) -> list[str]:
-        with _faults():
-            said = await self._server.call("GET", "/v1/models", limit_s=self._timeout_s)
-        if said.status >= 400:
-            raise wire.error(said.status, said.body, said.headers)
-        return [row["id"] for row in _decoded(said.body)["data"]]
+        body = _well(await self._said("GET", "/v1/models"))
+        return [row["id"] for row in _decoded(body)["data"]]
 
     async def healthy(self) -> bool:
         try:
@@ -227,11 +223,12 @@ class VllmEngine:
         return _decoded(await self._call(path, body))
 
     async def _call(self, path: str, body: Mapping[str, Any]) -> bytes:
+        return _well(await self._said("POST", path, self._written(body)))
+
+    async def _said(self, method: str, path: str, body: bytes = b"") -> Answer:
+        """A whole response, an error's too. Raises Unavailable, TimedOut."""
         with _faults():
-            said = await self._server.call("POST", path, self._written(body), limit_s=self._timeout_s)
-        if said.status >= 400:
-            raise wire.error(said.status, said.body, said.headers)
-        return said.body
+            return await self._server.call(method, path, body, limit_s=self._timeout_s)
 
     async def _opened(self, path: str, body: Mapping[str, Any]) -> Reply:
         """What may last: only its silence is bounded."""
@@ -239,6 +236,13 @@ class VllmEngine:
 
     def _written(self, body: Mapping[str, Any]) -> bytes:
         return orjson.dumps(body if self._seeds else wire.without_seed(body), default=dict)
+
+
+def _well(said: Answer) -> bytes:
+    """The body of what is no error. Raises what the error is in our words."""
+    if said.status >= 400:
+        raise wire.error(said.status, said.body, said.headers)
+    return said.body
 
 
 def _decoded(body: bytes) -> Any:

@@ -65,7 +65,8 @@ class Connections:
         reply = await self._sent(method, path, body)
         timer = reply.loop.call_later(limit_s, reply.fail, TimeoutError())
         try:
-            return Answer(await reply.ended(), reply.headers, b"".join(reply.parts))
+            whole = await reply.read()
+            return Answer(reply.status, reply.headers, whole)
         finally:
             timer.cancel()
             reply.close()

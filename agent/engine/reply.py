@@ -30,28 +30,21 @@ class Reply:
         while not self.status:
             await self._something()
 
-    async def ended(self) -> int:
-        """Wait for the end; returns the status. Raises ConnectionError, TimeoutError."""
+    async def read(self) -> bytes:
+        """All of the body that was not read yet, once it has ended. Raises ConnectionError, TimeoutError."""
         self._whole = True
+        self._resume()
         while not self._done:
             await self._something()
-        return self.status
-
-    async def read(self) -> bytes:
-        """All that was not read yet. Raises ConnectionError, TimeoutError."""
-        self._resume()
-        await self.ended()
         return b"".join(self._taken())
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Pieces of the body. Raises ConnectionError, TimeoutError."""
-        while True:
-            for part in self._taken():
-                yield part
-            if self._done and not self.parts:
-                return
+        while self.parts or not self._done:
             if not self.parts:
                 await self._something()
+            for part in self._taken():
+                yield part
 
     def close(self) -> None:
         """Ask for no more: a response that has not ended takes its connection with it, which stops an engine."""

@@ -97,6 +97,7 @@ ENGINES = {
     "mm_payload",
     "stream_interval",
 }
+NOT_PASSED_ON = OURS | ENGINES
 
 
 @router.post(PATH, openapi_extra=shape.body_schema(ChatRequest), response_model=None)
@@ -162,7 +163,7 @@ def make_ask(wanted: ChatRequest, day: Day, who: Identity) -> tuple[Ask, SkillSe
         asked_at=time.time(),
         prompt_key=key,
         heldout=is_heldout(key, day.config.heldout_share),
-        params={k: v for k, v in _given(wanted).items() if k not in OURS | ENGINES and v is not None},
+        params={k: v for k, v in _given(wanted).items() if k not in NOT_PASSED_ON and v is not None},
     )
     return ask, skill
 

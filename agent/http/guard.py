@@ -36,14 +36,16 @@ IDENTITY, METER = "secondnature.identity", "secondnature.meter"
 KEY_CACHE_S = 2.0  # seconds that a key found good is believed; a revoked key is refused after that
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 NO_SNIFF = (b"x-content-type-options", b"nosniff")
-POLICY = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-}
-CONSOLE_POLICY = tuple((name.encode(), value.encode()) for name, value in POLICY.items())
+CONSOLE_POLICY = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
 
 
 @dataclass(slots=True)

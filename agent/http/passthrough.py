@@ -11,14 +11,13 @@ import orjson
 from agent.answer import direct_episode
 from agent.config import Config
 from agent.day import Day
-from agent.engine.client import Raw
+from agent.engine.client import CHAT, Raw
 from agent.engine.wire import error
 from agent.http import shape
 from agent.in_force import InForce
 from memory.records import Ask, Completion, Episode
 from policies.skills import SkillSettings
 
-PATH = "/v1/chat/completions"
 LINES_OF_EVENT = 2  # a server-sent event is a line of JSON and an empty one; chunks are cut anywhere
 
 
@@ -45,7 +44,7 @@ async def forwarded(day: Day, ask: Ask, skill: SkillSettings) -> tuple[bytes, Ep
     started = day.clock()
     with day.pointer.hold() as force:
         async with day.system1_room.enter():
-            raw: Raw = await day.engine.forward(PATH, engine_body(day, ask, force))
+            raw: Raw = await day.engine.forward(CHAT, engine_body(day, ask, force))
         if raw.status >= 400:
             raise error(raw.status, raw.body)
         answer: dict[str, Any] = orjson.loads(raw.body)
@@ -68,7 +67,7 @@ async def forwarded_stream(
     lines = 0
     with day.pointer.hold() as force:
         async with day.system1_room.enter():
-            flow = await day.engine.forward_stream(PATH, engine_body(day, ask, force, stream=True))
+            flow = await day.engine.forward_stream(CHAT, engine_body(day, ask, force, stream=True))
             async with aclosing(flow):
                 if flow.status >= 400:
                     raise error(flow.status, b"".join([chunk async for chunk in flow]))
