@@ -30,7 +30,7 @@ bench.early {STATE}
 bench.signals {STATE}
 bench.practice --questions 48 --rounds 1
 bench.parts --rounds 3
-bench.start --repeats 5
+bench.start --repeats 9
 bench.start --repeats 3 --engine
 bench.lora
 bench.lora --projections gate up down
