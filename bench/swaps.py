@@ -12,9 +12,10 @@ old adapter's cache never answers is a test of its own (tests/test_engine_lora.p
 from __future__ import annotations
 
 import asyncio
+import bisect
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -31,6 +32,7 @@ TOKENS = 8
 BASE = "base"
 SETTLING = 3.0  # seconds after a flip that belong to the swap
 RESTED = 8.0  # seconds after a flip from which on it is calm
+DRAWS = 1000  # of the bootstrap
 SPEAKERS = ("Amber", "Birch")  # each its own adapter's word
 OPENING = "You are asked many small questions on a long day. Answer each of them shortly, in plain words. " * 3
 
@@ -56,9 +58,11 @@ class SwapRow:
     warming: int  # answers under way at some moment from the command until the warming's end
     p50_warming_ms: float
     p99_warming_ms: float
+    warming_error: float  # standard error of p99_warming_ms / p99_calm_ms
     during: int  # answers under way at some moment from there until the swap has settled
     p50_during_ms: float
     p99_during_ms: float
+    during_error: float  # standard error of p99_during_ms / p99_calm_ms
     warm_s: float  # median seconds of warming
     flip_s: float  # median seconds from its end until the pointer flips
     first_answer_s: float  # median seconds from the command until an answer of the new one
@@ -188,6 +192,10 @@ def _row(seen: Seen, spans: list[Span], alone: dict[str, list[str]], warmed: boo
     (p50_calm, p99_calm), (p50_warming, p99_warming), (p50_during, p99_during) = (
         np.percentile([1000 * (a[1] - a[0]) for a in part], (50, 99)) for part in (calm, warming, during)
     )
+    begins = [span.began for span in spans]
+    warming_error, during_error = (
+        ratio_error(_by_swap(part, begins), _by_swap(calm, begins)) for part in (warming, during)
+    )
     return SwapRow(
         swaps=len(spans),
         warmed=warmed,
@@ -202,13 +210,36 @@ def _row(seen: Seen, spans: list[Span], alone: dict[str, list[str]], warmed: boo
         warming=len(warming),
         p50_warming_ms=float(p50_warming),
         p99_warming_ms=float(p99_warming),
+        warming_error=warming_error,
         during=len(during),
         p50_during_ms=float(p50_during),
         p99_during_ms=float(p99_during),
+        during_error=during_error,
         warm_s=median(span.warm - span.began for span in spans),
         flip_s=median(span.flip - span.warm for span in spans),
         first_answer_s=median(min(ends) - span.began for ends, span in zip(firsts, spans, strict=True)),
     )
+
+
+def _by_swap(answers: Iterable[Answer], begins: Sequence[float]) -> list[list[float]]:
+    """Seconds of the answers, by the last swap that had begun when they ended; what is before the first, with it."""
+    found: list[list[float]] = [[] for _ in begins]
+    for answer in answers:
+        found[max(0, bisect.bisect(begins, answer[1]) - 1)].append(answer[1] - answer[0])
+    return found
+
+
+def ratio_error(part: Sequence[Sequence[float]], calm: Sequence[Sequence[float]]) -> float:
+    """Standard error of the ratio of two p99s, by the bootstrap over swaps (Efron and Tibshirani 1993, chapter 8):
+    answers of one swap wait for the same steps, so that whole swaps are drawn and not answers. Where one swap in many
+    is held up it says too little. `part` and `calm`: seconds of the answers, swap by swap."""
+    drawn, ratios = np.random.default_rng(0), []
+    for _ in range(DRAWS):
+        swaps = drawn.integers(len(part), size=len(part))
+        each, rest = (np.concatenate([np.asarray(of[n]) for n in swaps]) for of in (part, calm))
+        if len(each) and len(rest):
+            ratios.append(np.percentile(each, 99) / np.percentile(rest, 99))
+    return float(np.std(ratios))
 
 
 def _is_anothers(answer: Answer, alone: dict[str, list[str]]) -> bool:
@@ -223,16 +254,20 @@ def _nobodys(answers: list[Answer], alone: dict[str, list[str]]) -> float:
 
 def told(swap: SwapRow) -> str:
     """In words."""
-    warming = (
+    warming, during = (
+        f"(p99 {p99 / swap.p99_calm_ms:.2f} ± {error:.2f} times)"
+        for p99, error in ((swap.p99_warming_ms, swap.warming_error), (swap.p99_during_ms, swap.during_error))
+    )
+    first = (
         f"while the new one is warmed p50 {swap.p50_warming_ms:.0f} ms and p99 {swap.p99_warming_ms:.0f} ms of "
-        f"{swap.warming} (p99 {swap.p99_warming_ms / swap.p99_calm_ms:.2f} times), for {swap.warm_s:.2f} s; "
+        f"{swap.warming} {warming}, for {swap.warm_s:.2f} s; "
     )
     return (
         f"{swap.swaps} swaps under {LOAD} requests at once: {swap.failed} of {swap.requests} requests failed, "
         f"{swap.wrong} answered as another; in nobody's words {swap.nobodys:.1%} during a swap and "
         f"{swap.nobodys_in_calm:.1%} in calm; in calm p50 {swap.p50_calm_ms:.0f} ms and p99 {swap.p99_calm_ms:.0f} ms "
-        f"of {swap.calm}; {warming if swap.warmed else ''}from {'then' if swap.warmed else 'the command'} until "
+        f"of {swap.calm}; {first if swap.warmed else ''}from {'then' if swap.warmed else 'the command'} until "
         f"{SETTLING:g} s after the flip p50 {swap.p50_during_ms:.0f} ms and p99 {swap.p99_during_ms:.0f} ms of "
-        f"{swap.during} (p99 {swap.p99_during_ms / swap.p99_calm_ms:.2f} times); {swap.flip_s:.2f} s to the flip, "
+        f"{swap.during} {during}; {swap.flip_s:.2f} s to the flip, "
         f"{swap.first_answer_s:.2f} s from the command to the new one's first answer"
     )

@@ -17,7 +17,7 @@ from bench.gateway import SYSTEM1, Client, _error_of_median, _hop, _turn
 from bench.load import burst, target
 from bench.mock_engine import TOKENS, MockEngine
 from bench.practice import Phase, counted
-from bench.swaps import Seen, Span, _row
+from bench.swaps import Seen, Span, _row, ratio_error
 from bench.thinking import ADAPTIVE, WAYS, Way, drawn
 from memory.records import Attempt
 from policies.agree import AgreementSettings
@@ -149,3 +149,21 @@ def test_the_error_of_a_median_is_how_far_medians_lie_apart() -> None:
     drawn_ = np.random.default_rng(1).normal(2.0, 9.4, (2_000, 300))
     apart = float(np.std(np.median(drawn_, axis=1)))
     assert _error_of_median(drawn_[0]) == pytest.approx(apart, rel=0.2)
+
+
+def test_the_error_of_a_ratio_of_p99s_is_how_far_ratios_of_whole_runs_lie_apart() -> None:
+    generator = np.random.default_rng(2)
+
+    def run() -> tuple[list[list[float]], list[list[float]]]:
+        """24 swaps; what holds one of them up, holds all of its 30 answers up."""
+        held = generator.normal(0.1, 0.03, 24)
+        return [list(generator.normal(1 + more, 0.05, 30)) for more in held], [
+            list(generator.normal(1, 0.05, 20)) for _ in held
+        ]
+
+    def ratio(part: list[list[float]], calm: list[list[float]]) -> float:
+        return float(np.percentile(np.concatenate(part), 99) / np.percentile(np.concatenate(calm), 99))
+
+    runs = [run() for _ in range(400)]
+    apart = float(np.std([ratio(*one) for one in runs]))
+    assert np.mean([ratio_error(*one) for one in runs[:40]]) == pytest.approx(apart, rel=0.2)
