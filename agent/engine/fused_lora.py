@@ -23,7 +23,10 @@ Group = tuple[int, Rows]
 """An adapter's slot, and its rows in the batch: a range where they lie together, else their numbers."""
 
 Product = Callable[[Tensor], Tensor]
-"""x (rows, in) -> x W (rows, out), W packed."""
+"""x (rows, in) -> x A^T B^T (rows, out), both packed: in a buffer that the next product of this size overwrites."""
+
+Pack = Callable[[Tensor, Tensor], Product]
+"""Packs a layer's A^T [in, slices * rank] and B^T [slices * rank, out], or raises."""
 
 PACKED_ROWS = 64  # as many as are drawn at once; the many of a prompt are left to torch's product, which adds too
 REST_S = 0.01  # seconds between two layers: a hundred take a second, and no step meets many
@@ -35,7 +38,7 @@ class Fused(tuple[Tensor, ...]):
 
     whole: Tensor
     turned: tuple[Tensor, ...]  # each slot's matrix as [in, out]: a view, made once and not in every step
-    packed: dict[int, Product]  # by slot; none where vLLM cannot pack
+    packed: dict[int, Product]  # on B: with its A, by slot; none where vLLM cannot pack
 
 
 def _fused(views: Iterable[Tensor], whole: Tensor) -> Fused:
@@ -75,21 +78,21 @@ def add_fused(y: Tensor, x: Tensor, a: Fused, b: Fused, scale: float, present: S
         if isinstance(rows, slice):
             all_rows = rows.stop - rows.start == y.shape[0]
             target, taken = (y, x) if all_rows else (y[rows], x[rows])
-            if _is_packed(a, b, slot, taken, scale):
-                target.add_(b.packed[slot](a.packed[slot](taken)))
+            if _is_packed(b, slot, taken, scale):
+                target.add_(b.packed[slot](taken))
             else:
                 target.addmm_(torch.mm(taken, a.turned[slot]), b.turned[slot], alpha=scale)
         else:
             taken = x.index_select(0, rows)
-            if _is_packed(a, b, slot, taken, scale):
-                y.index_add_(0, rows, b.packed[slot](a.packed[slot](taken)))
+            if _is_packed(b, slot, taken, scale):
+                y.index_add_(0, rows, b.packed[slot](taken))
             else:
                 y.index_add_(0, rows, torch.mm(torch.mm(taken, a.turned[slot]), b.turned[slot]), alpha=scale)
 
 
-def _is_packed(a: Fused, b: Fused, slot: int, x: Tensor, scale: float) -> bool:
+def _is_packed(b: Fused, slot: int, x: Tensor, scale: float) -> bool:
     """Whether the packed product may be taken: it does not look at the number format of what it is given."""
-    return slot in b.packed and len(x) <= PACKED_ROWS and scale == 1 and x.dtype == a.whole.dtype
+    return slot in b.packed and len(x) <= PACKED_ROWS and scale == 1 and x.dtype == b.whole.dtype
 
 
 def touched(present: Sequence[Group], b: Any) -> Sequence[Group]:
@@ -98,19 +101,47 @@ def touched(present: Sequence[Group], b: Any) -> Sequence[Group]:
     return present if filled is None else [group for group in present if group[0] in filled]
 
 
-def packing() -> Callable[[Tensor], Product] | None:
-    """How vLLM packs a matrix [in, out] for oneDNN; None where it does not pack its own either."""
+def packing() -> Pack | None:
+    """How vLLM packs a matrix for oneDNN; None where it does not pack its own either.
+
+    The operator is called as it is, into buffers that all layers share: vLLM's function around it makes a tensor each
+    time, and one row's product takes half as long as that.
+    """
     from vllm import _custom_ops
     from vllm.platforms import CpuArchEnum, current_platform
 
     if not _custom_ops._supports_onednn or current_platform.get_cpu_architecture() == CpuArchEnum.POWERPC:
         return None
+    multiply = torch.ops._C.onednn_mm.default
+    inner, outer = Buffers(), Buffers()  # two, for a product must not be written where it is read
 
-    def pack(matrix: Tensor) -> Product:
-        handler = _custom_ops.create_onednn_mm(matrix)
-        return lambda x: _custom_ops.onednn_mm(handler, x, None)
+    def pack(a: Tensor, b: Tensor) -> Product:
+        first, second = _custom_ops.create_onednn_mm(a), _custom_ops.create_onednn_mm(b)
+
+        def product(x: Tensor) -> Tensor:
+            shrunk, out = inner.get(len(x), first.n, x.dtype), outer.get(len(x), second.n, x.dtype)
+            multiply(shrunk, x, None, first.handler_tensor)
+            multiply(out, shrunk, None, second.handler_tensor)
+            return out
+
+        return product
 
     return pack
+
+
+class Buffers:
+    """Results of products, one of each size: for one thread, which uses each before it asks for the next."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int, torch.dtype], Tensor] = {}
+
+    def get(self, rows: int, width: int, dtype: torch.dtype) -> Tensor:
+        """[rows, width], not cleared. `rows`: 1 to PACKED_ROWS, which share their memory."""
+        key = (rows, width, dtype)
+        if (found := self._made.get(key)) is None:
+            most = self._made.setdefault((PACKED_ROWS, width, dtype), torch.empty(PACKED_ROWS, width, dtype=dtype))
+            found = self._made[key] = most[:rows]
+        return found
 
 
 def in_a_thread(work: Callable[[], None]) -> None:
@@ -135,11 +166,9 @@ class Packer:
     """Packs what was loaded, a layer after the other, in a thread of its own: within the steps, whose threads wait for
     each other, it takes ten times as long. Until its turn comes a layer is multiplied by torch."""
 
-    def __init__(
-        self, pack: Callable[[Tensor], Product] | None, begin: Callable[[Callable[[], None]], None] = in_a_thread
-    ) -> None:
-        """`pack` packs one matrix [in, out], or raises; None: nothing is ever packed. `begin` has the
-        packing done while others work; a worker of its own goes on until nothing waits."""
+    def __init__(self, pack: Pack | None, begin: Callable[[Callable[[], None]], None] = in_a_thread) -> None:
+        """`pack`: None where nothing is ever packed. `begin` has the packing done while others work; a worker of its
+        own goes on until nothing waits."""
         self._pack, self._begin = pack, begin
         self._lock = threading.Lock()
         self._waiting: dict[tuple[int, int], tuple[Fused, Fused]] = {}  # by the B matrices' id and the slot
@@ -148,7 +177,6 @@ class Packer:
     def changed(self, a: Fused, b: Fused, slot: int, filled: bool) -> None:
         """A layer's slot holds other matrices now, or none."""
         with self._lock:
-            a.packed.pop(slot, None)
             b.packed.pop(slot, None)
             self._waiting.pop((id(b), slot), None)
             if not filled or self._pack is None:
@@ -164,7 +192,7 @@ class Packer:
             time.sleep(REST_S)
 
     def pack_next(self) -> bool:
-        """Pack both matrices of the next layer; of a layer both or neither. Returns whether there was one."""
+        """Pack the next layer. Returns whether there was one."""
         with self._lock:
             key = next(iter(self._waiting), None)
             if key is None:
@@ -174,14 +202,14 @@ class Packer:
         a, b = layer
         assert self._pack is not None
         try:
-            packed = self._pack(a.turned[slot]), self._pack(b.turned[slot])
+            packed = self._pack(a.turned[slot], b.turned[slot])
         except Exception:  # oneDNN has not this number format here, or there is no memory: torch multiplies
             packed = None
         with self._lock:
             if self._waiting.get(key) is layer:  # else it was changed meanwhile
                 del self._waiting[key]
                 if packed is not None:
-                    a.packed[slot], b.packed[slot] = packed  # in this order: B's tells that both are there
+                    b.packed[slot] = packed
         return True
 
 
