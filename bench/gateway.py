@@ -35,13 +35,13 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
 from agent.engine.supervisor import free_port
 from bench.proxies import listening, local
 from bench.served import Served, rotated, served
+from bench.spread import error_of_median, quartiles
 from bench.swaps import SPEAKERS, SwapRow, lessons_of, swaps, told
 
 TOKENS = 1  # of an answer, one at a time
@@ -197,20 +197,9 @@ async def engines_ms(session: aiohttp.ClientSession, url: str, episode: str) -> 
 def _turn(what: str, took: Sequence[float], peer: Sequence[float], outside: Sequence[float]) -> Turn:
     added = np.array(took) - np.array(peer)
     p50, p99 = (float(np.percentile(took, q)) for q in (50, 99))
-    low, middle, high = _quartiles(added)
-    error = _error_of_median(added)
-    return Turn(what, len(took), p50, p99, middle, low, high, error, _quartiles(outside) if outside else None)
-
-
-def _quartiles(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    low, middle, high = (float(found) for found in np.percentile(values, (25, 50, 75)))
-    return low, middle, high
-
-
-def _error_of_median(values: Sequence[float] | npt.NDArray[np.float64]) -> float:
-    """The standard error of a median, were the values' middle half a normal distribution's: sqrt(pi / 2n) sigmas."""
-    low, _, high = _quartiles(values)
-    return float((high - low) / 1.349 * np.sqrt(np.pi / 2 / len(values)))
+    low, middle, high = quartiles(added)
+    error = error_of_median(added)
+    return Turn(what, len(took), p50, p99, middle, low, high, error, quartiles(outside) if outside else None)
 
 
 async def burst(client: Client, concurrency: int, seconds: float) -> Load:
@@ -254,7 +243,7 @@ def _row(what: str, level: int, found: list[Load], peer: list[Load], plain: list
         p99_ms=p99,
         per_s=median(rate for _, rate in found),
         ratio=median(ratios),
-        ratio_error=_error_of_median(ratios),
+        ratio_error=error_of_median(ratios),
         plain_ratio=median(mine / bare for (_, mine), (_, bare) in zip(found, plain, strict=True)),
         p50_added_ms=median(median(mine) - median(theirs) for (mine, _), (theirs, _) in pairs),
     )

@@ -18,14 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from adapters.model import get_model
 from agent.engine.check import check_base, matrix_shapes, write_adapter
 from agent.engine.client import Engine, Sampling
 from agent.engine.launch import BASE
 from agent.engine.settings import EngineSettings
 from agent.engine.supervisor import Supervisor
+from bench.spread import error_of_median, quartiles
 
 AT_ONCE = (1, 8, 32)
 LOGPROBS = {"base": None, "own": 0, "two": 2}  # of each token: none, its own, and those of the two likeliest
@@ -43,6 +42,7 @@ class Cost:
     ratio: float  # seconds on the adapter over seconds on the base, median of the turns
     ratio_low: float  # ends of the middle half of the turns
     ratio_high: float
+    ratio_error: float  # standard error of that median
     own_ratio: float  # seconds on the base with each token's log-probability over without
     two_ratio: float  # the same with those of the two likeliest
     base_kept: bool  # base answers beside adapters equal those alone
@@ -69,11 +69,11 @@ async def cost(engine: Engine, at_once: int, tokens: int, repeats: int) -> dict[
     return took
 
 
-def ratio(took: dict[str, list[float]], way: str) -> tuple[float, float, float]:
-    """A way's seconds over the base's in the same turn: median, and the ends of the middle half."""
+def ratio(took: dict[str, list[float]], way: str) -> tuple[float, float, float, float]:
+    """A way's seconds over the base's in the same turn: median, the ends of the middle half, the median's error."""
     each = [mine / base for mine, base in zip(took[way], took["base"], strict=True)]
-    middle, low, high = np.percentile(each, [50, 25, 75])
-    return float(middle), float(low), float(high)
+    low, middle, high = quartiles(each)
+    return middle, low, high, error_of_median(each)
 
 
 async def measure(model: Path, plugin: bool, given: argparse.Namespace) -> list[Cost]:
@@ -112,7 +112,7 @@ def line(row: Cost) -> str:
     kept = "base answers kept" if row.base_kept else "BASE ANSWERS CHANGED"
     return (
         f"{'plugin' if row.plugin else 'plain ':8s}{row.at_once:4d} at once   base {row.base_tokens_s:7.1f} tokens/s"
-        f"   adapter {row.adapter_tokens_s:7.1f} tokens/s   ratio {row.ratio:5.2f}"
+        f"   adapter {row.adapter_tokens_s:7.1f} tokens/s   ratio {row.ratio:5.2f} ± {row.ratio_error:.2f}"
         f" ({row.ratio_low:.2f} to {row.ratio_high:.2f})"
         f"   log-probs: own {row.own_ratio:.2f}, two likeliest {row.two_ratio:.2f}   {kept}"
     )

@@ -13,10 +13,11 @@ from aiohttp import web
 
 from agent.engine.client import Sampling, VllmEngine
 from bench.__main__ import FULL, QUICK, following
-from bench.gateway import SYSTEM1, Client, _error_of_median, _hop, _turn
+from bench.gateway import SYSTEM1, Client, _hop, _turn
 from bench.load import burst, target
 from bench.mock_engine import TOKENS, MockEngine
 from bench.practice import Phase, counted
+from bench.spread import error_of_median
 from bench.swaps import Seen, Span, _row, ratio_error
 from bench.thinking import ADAPTIVE, WAYS, Way, drawn
 from memory.records import Attempt
@@ -148,7 +149,7 @@ def test_an_engines_tokens_are_read_from_its_metrics() -> None:
 def test_the_error_of_a_median_is_how_far_medians_lie_apart() -> None:
     drawn_ = np.random.default_rng(1).normal(2.0, 9.4, (2_000, 300))
     apart = float(np.std(np.median(drawn_, axis=1)))
-    assert _error_of_median(drawn_[0]) == pytest.approx(apart, rel=0.2)
+    assert error_of_median(drawn_[0]) == pytest.approx(apart, rel=0.2)
 
 
 def test_the_error_of_a_ratio_of_p99s_is_how_far_ratios_of_whole_runs_lie_apart() -> None:
