@@ -105,7 +105,7 @@ def packing() -> Pack | None:
     """How vLLM packs a matrix for oneDNN; None where it does not pack its own either.
 
     The operator is called as it is, into buffers that all layers share: vLLM's function around it makes a tensor each
-    time, and one row's product takes half as long as that.
+    time, half of what one row's product takes.
     """
     from vllm import _custom_ops
     from vllm.platforms import CpuArchEnum, current_platform
