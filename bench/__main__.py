@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from agent.engine.child import die_with_parent
+
 STATE = "state/demo"  # what `make demo` leaves: two of the benches read its log
 FULL = f"""
 bench.gateway --pairs 0 --levels 1 8 --rounds 10 --swaps 0
@@ -80,7 +82,7 @@ def main() -> int:
             print("== left out: it reads the log that `make demo` leaves", flush=True)
             continue
         started = time.perf_counter()
-        failed += subprocess.run([sys.executable, "-m", *line.split()], check=False).returncode != 0
+        failed += subprocess.run([sys.executable, "-m", *line.split()], preexec_fn=die_with_parent).returncode != 0
         print(f"== {time.perf_counter() - started:.0f} s", flush=True)
     print(f"\n== {(time.perf_counter() - began) / 60:.1f} minutes, {failed} failed")
     return 1 if failed else 0

@@ -33,6 +33,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from agent.engine.child import die_with_parent
 from bench.load import Burst, Target, burst, target
 from bench.served import SETTINGS, running
 
@@ -140,9 +141,10 @@ def row(what: str, level: int, bursts: Sequence[Burst]) -> Row:
 def listening(
     line: list[str], probe: str, environment: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server process, waited for and ended. Raises RuntimeError where it does not come up."""
+    """A server process, waited for; ends with this one at the latest. Raises RuntimeError where it does not come up."""
     with tempfile.TemporaryFile() as log:
-        one = subprocess.Popen(line, stdout=log, stderr=log, env=os.environ | (environment or {}))
+        env = os.environ | (environment or {})
+        one = subprocess.Popen(line, stdout=log, stderr=log, env=env, preexec_fn=die_with_parent)
         try:
             deadline = time.monotonic() + READY_S
             while not _answers(probe):

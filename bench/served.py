@@ -25,6 +25,7 @@ from adapters.job import Job, TrainSettings, write_job
 from adapters.manifest import MANIFEST, Manifest, adapter_digest, adapter_name, read_manifest, write_manifest
 from adapters.model import ModelFolder, get_model
 from agent.engine.check import matrix_shapes, write_adapter
+from agent.engine.child import die_with_parent
 from memory.records import Lesson
 
 MODEL = "qwen2.5-coder-0.5b-instruct"
@@ -102,7 +103,10 @@ def running(settings: dict[str, Any], folder: Path | None = None) -> Iterator[Ru
     (folder / "service.yaml").write_text(yaml.safe_dump(settings | {"state_dir": str(state)}))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agent", "serve", "-c", str(folder / "service.yaml")], stdout=log, stderr=log
+            [sys.executable, "-m", "agent", "serve", "-c", str(folder / "service.yaml")],
+            stdout=log,
+            stderr=log,
+            preexec_fn=die_with_parent,  # a bench that is killed leaves no engine behind
         )
     try:
         yield Running(wait_ready(state, process, folder / "log"), process)

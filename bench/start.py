@@ -30,6 +30,7 @@ import yaml
 
 from adapters.model import get_model
 from agent.engine import launch
+from agent.engine.child import die_with_parent
 from agent.engine.settings import EngineSettings
 from agent.engine.supervisor import free_port
 from bench import served
@@ -111,7 +112,7 @@ def vllm_alone() -> tuple[float, float]:
     line = launch.command(settings, Path(get_model(MODEL).path), port, device)
     env = launch.environment(settings, secrets.token_urlsafe(), device)
     with tempfile.TemporaryFile() as log:
-        process = psutil.Popen(line, env=env, stdout=log, stderr=log)
+        process = psutil.Popen(line, env=env, stdout=log, stderr=log, preexec_fn=die_with_parent)
         try:
             while process.poll() is None and time.perf_counter() - began < served.READY_S:
                 with contextlib.suppress(httpx.HTTPError):

@@ -37,7 +37,7 @@ def main(pid_file: Path, log_file: Path, command: list[str]) -> int:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         process_group=0,
-        preexec_fn=_die_with_parent,  # safe: no thread runs yet
+        preexec_fn=die_with_parent,  # safe: no thread runs yet
     )
     _write_pid(pid_file, engine.pid)
     threading.Thread(target=_end_with_daemon, args=(engine,), daemon=True).start()
@@ -48,8 +48,8 @@ def main(pid_file: Path, log_file: Path, command: list[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _die_with_parent() -> None:
-    """In the engine, before it starts: should this process be killed, the kernel asks the engine to end."""
+def die_with_parent() -> None:
+    """In a child, before it starts: should its parent be killed, the kernel (Linux) asks the child to end."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     if sys.platform == "linux":
