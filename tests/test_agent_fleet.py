@@ -256,7 +256,8 @@ import gc, logging, os, signal, sys
 class Listening(logging.Handler):
     def emit(self, record):
         if record.msg.startswith("listening"):
-            print(gc.isenabled(), gc.get_freeze_count() > 10_000, flush=True)  # a signal ends it: nothing is flushed then
+            # A signal ends this process: what is not flushed here is lost.
+            print(gc.isenabled(), gc.get_freeze_count() > 10_000, flush=True)
             os.kill(os.getpid(), signal.SIGTERM)
 
 logging.getLogger("secondnature").addHandler(Listening())
